@@ -1,0 +1,146 @@
+/*
+ * tree.h - the mounted tree: file names to nodes and back; no FUSE here
+ *
+ * An entry is a directory or a tensor's file. Beside a tensor's file lie its views (sidecar, .npy,
+ * .f32.npy), beside a directory's entries its metadata file: these are no entries of their own, but
+ * kinds of node. A node is an inode number: entry << 4 | kind. Entries are numbered from 0 (the
+ * root) and never reused, so inode numbers are stable for the life of the mount and need no table.
+ *
+ * Reading the tree needs a shared lock of the caller's, changing it an exclusive one. tree_list()
+ * may be called under the shared lock: it guards its cache itself.
+ */
+#ifndef TREE_H
+#define TREE_H
+
+#include "sft.h"
+
+enum tree_kind {
+	TREE_NONE,
+	TREE_DIR, /* the root is entry 0, so its inode number is 1 */
+	TREE_TENSOR,
+	TREE_SIDECAR,
+	TREE_NPY,
+	TREE_F32,
+	TREE_METADATA, /* of the directory entry */
+	TREE_CONTROL,  /* the directory .safetensorfs; entry 0, as for what is in it */
+	TREE_STATUS,
+	TREE_COMMIT,
+	TREE_PROGRESS,
+};
+
+enum tree_layout { TREE_FLAT, TREE_TREE, TREE_FILES };
+
+#define TREE_ROOT 0u
+#define TREE_NO_ENTRY UINT32_MAX
+
+static inline uint64_t tree_ino(uint32_t entry, enum tree_kind kind)
+{
+	return (uint64_t)entry << 4 | (uint64_t)kind;
+}
+static inline uint32_t tree_ino_entry(uint64_t ino)
+{
+	return (uint32_t)(ino >> 4);
+}
+static inline enum tree_kind tree_ino_kind(uint64_t ino)
+{
+	return (enum tree_kind)(ino & 15);
+}
+
+enum {
+	TREE_DEAD = 1,           /* removed; the number stays taken */
+	TREE_SCRATCH = 2,        /* a scratch name; has no views */
+	TREE_SIDECAR_HIDDEN = 4, /* removed or renamed away by the user, until written again */
+	TREE_HAS_METADATA = 8,   /* directories: __metadata__.json is there */
+	TREE_IS_DIR = 16,
+};
+
+struct tree_entry {
+	const char *name; /* encoded, of name_len bytes, followed by a NUL only where copied */
+	uint32_t parent;  /* entry of its directory; the root is its own */
+	uint32_t id;      /* tensor: what tree_build() was given. directory: its shard, layout=files */
+	uint8_t name_len, flags;
+};
+
+struct tree;
+
+/* What tree_build() puts into the tree. */
+struct tree_item {
+	const char *name; /* of the tensor, decoded */
+	uint32_t name_len;
+	uint32_t shard; /* used by TREE_FILES */
+	uint32_t id;    /* kept in the entry */
+};
+
+struct tree_source {
+	void *ctx;
+	size_t count, shards;
+	/* Item i, in byte order of names; what `name` points to outlives the tree. */
+	void (*item)(void *ctx, size_t i, struct tree_item *item);
+	/* File name of shard i; asked for only by TREE_FILES. */
+	const char *(*shard)(void *ctx, size_t i);
+};
+
+/*
+ * Build the tree. `list_npy`: listings show NAME.npy. EEXIST where two tensors come to the same
+ * file name (possible only for cut ones, by collision of the hash); ENOMEM.
+ * Memory: at most 48 bytes a tensor, plus names that had to be encoded, plus listings (8 bytes a
+ * name, made when first asked for).
+ */
+int tree_build(enum tree_layout layout, bool list_npy, const struct tree_source *source,
+	       struct tree **out, struct sft_error *err);
+void tree_free(struct tree *tree);
+
+uint32_t tree_count(const struct tree *tree); /* entries, dead ones too */
+const struct tree_entry *tree_entry(const struct tree *tree, uint32_t entry);
+
+/*
+ * The node for a name in a directory (TREE_DIR or TREE_CONTROL), or 0. Views answer by name
+ * whether or not they are listed: a TREE_F32 node for any tensor, so ask whether its dtype has one.
+ * The plain view of a tensor that is itself called x.f32 goes before the F32 view of x.
+ */
+uint64_t tree_lookup(const struct tree *tree, uint64_t dir_ino, const char *name, size_t len);
+
+/* The node that holds this one: a directory. The root is its own. */
+uint64_t tree_parent(const struct tree *tree, uint64_t ino);
+
+#define TREE_NAME_MAX 255
+/* The file name of a node in its directory, with its suffix and a NUL. Returns its length. */
+size_t tree_name(const struct tree *tree, uint64_t ino, char out[TREE_NAME_MAX + 1]);
+
+/* A directory's nodes in byte order of their names, without "." and "..". Immutable. */
+struct tree_list {
+	size_t count;
+	uint64_t *inos;
+	unsigned refs; /* private */
+};
+/* The current listing; drop it with tree_list_put(). NULL where memory runs out. Any thread. */
+struct tree_list *tree_list(struct tree *tree, uint64_t dir_ino);
+void tree_list_put(struct tree_list *list);
+
+/* Subdirectories of a directory, for st_nlink. */
+uint32_t tree_subdirs(const struct tree *tree, uint32_t entry);
+bool tree_dir_empty(const struct tree *tree, uint32_t entry);
+
+/* ---- changes ---- */
+
+/*
+ * Add an entry; file_name is copied. The caller has looked that it is free and valid. ENOMEM;
+ * ENOSPC when the numbers run out. *entry may be NULL.
+ */
+int tree_add(struct tree *tree, uint32_t parent, const char *file_name, size_t len, uint8_t flags,
+	     uint32_t id, uint32_t *entry);
+void tree_remove(struct tree *tree, uint32_t entry);
+/* Move and rename; a directory takes what is in it along. The target name is free. ENOMEM. */
+int tree_move(struct tree *tree, uint32_t entry, uint32_t parent, const char *file_name, size_t len,
+	      uint8_t flags);
+/* Change flags without moving (TREE_SIDECAR_HIDDEN, TREE_HAS_METADATA). */
+void tree_set_flags(struct tree *tree, uint32_t entry, uint8_t flags);
+
+/*
+ * The tensor name that a file name in a directory stands for by the layout, added to `name`.
+ * EINVAL where it is no valid encoding; a cut name is known only if the tree was built with it.
+ */
+int tree_tensor_name(const struct tree *tree, uint32_t parent, const char *file_name, size_t len,
+		     struct sft_buf *name);
+
+#endif

@@ -249,4 +249,159 @@ uint64_t sft_checkpoint_offset(const struct sft_checkpoint *ck, const struct sft
 /* The i-th warning (one line), or NULL behind the last. */
 const char *sft_checkpoint_warning(const struct sft_checkpoint *ck, size_t i);
 
+/* ---- staged edits: an overlay over a checkpoint (overlay.c, journal.c, staging.c) ---- */
+
+/*
+ * What is written is on disk in the staging directory before the call returns, so it survives the
+ * death of the process; after sft_overlay_sync() it survives power loss. Nothing reaches the
+ * checkpoint before sft_overlay_commit().
+ *
+ * Threads: functions that take a const overlay may run at the same time as each other, and as
+ * sft_overlay_sync() and sft_overlay_commit(). All others need exclusion from everything, and
+ * sync and commit from each other.
+ */
+struct sft_overlay;
+
+struct sft_overlay_options {
+	const char *staging; /* directory; NULL: `.NAME.safetensorfs` beside the resolved source, or
+				`.safetensorfs` in a source directory */
+	const char *output;  /* file, or directory for a directory; NULL: the source itself */
+	bool inplace;        /* commit by writing into the source where the layout is unchanged */
+	unsigned flags;      /* SFT_PARTIAL, SFT_SAME_NAMES */
+};
+
+/*
+ * Open a checkpoint for editing: lock it, finish a commit that was interrupted, resume what is
+ * staged. The caller owns *out. EBUSY: another process has it (the message names it); ESTALE: edits
+ * are staged and the source has changed since; EPERM: the source lies in a hub cache's blobs/ and
+ * there is no output; EACCES, EROFS: no place for the staging; errors of sft_checkpoint_open().
+ */
+int sft_overlay_open(const char *source, const struct sft_overlay_options *options,
+		     struct sft_overlay **out, struct sft_error *err);
+/* Release the lock. Staged edits stay on disk; where nothing is staged, the directory goes. */
+void sft_overlay_free(struct sft_overlay *ov);
+
+/* What opening found worth saying (resumed edits, a finished commit, the reason why the last commit
+ * failed): the i-th line, or NULL behind the last. */
+const char *sft_overlay_note(const struct sft_overlay *ov, size_t i);
+/* The committed state underneath; replaced by sft_overlay_adopt(). */
+const struct sft_checkpoint *sft_overlay_checkpoint(const struct sft_overlay *ov);
+const char *sft_overlay_staging(const struct sft_overlay *ov); /* the directory */
+
+#define SFT_NO_ID UINT32_MAX
+#define SFT_SHARD_AUTO UINT32_MAX
+#define SFT_NO_DTYPE SFT_DTYPE_COUNT
+
+/* A tensor as it is now, or a scratch file. Valid until the overlay changes. */
+struct sft_entry {
+	const char *name;
+	const uint64_t *shape; /* what is declared; else the committed tensor's of that name; else
+				  [nbytes], with dtype U8 */
+	const struct sft_tensor *committed; /* whose place in the checkpoint it has; NULL: new */
+	uint64_t nbytes;
+	uint32_t name_len, rank, shard;
+	uint8_t dtype;
+	bool live;    /* false: removed; the id is not used again */
+	bool scratch; /* `name` is the caller's own key; never committed */
+	bool staged;  /* differs from the committed state in bytes, name, dtype or shape */
+};
+
+/*
+ * Ids: at opening, tensor i of the checkpoint (sft_checkpoint_at) has id i, as far as it is still
+ * live, and what was staged on top has ids behind. An id stays with its tensor through renames and
+ * commits, while the overlay is open.
+ */
+uint32_t sft_overlay_count(const struct sft_overlay *ov); /* ids are below this */
+const struct sft_entry *sft_overlay_entry(const struct sft_overlay *ov, uint32_t id);
+/* The live tensor of that name (in that shard, with SFT_SAME_NAMES), or SFT_NO_ID. */
+uint32_t sft_overlay_find(const struct sft_overlay *ov, uint32_t shard, const char *name,
+			  size_t len);
+/* Metadata of a shard as it is now. */
+const struct sft_metadata *sft_overlay_metadata(const struct sft_overlay *ov, uint32_t shard);
+
+/* Why a commit would refuse this tensor, into `reason`; false where it would not. */
+bool sft_overlay_problem(const struct sft_overlay *ov, uint32_t id, char *reason, size_t size);
+/* How many live tensors have a problem. O(1). */
+uint32_t sft_overlay_problems(const struct sft_overlay *ov);
+/* Tensors that differ from the committed state (deleted ones too) and bytes of staged blocks. */
+void sft_overlay_staged(const struct sft_overlay *ov, uint32_t *tensors, uint64_t *bytes);
+/* Whether a commit would have anything to do (also true for metadata alone). */
+bool sft_overlay_dirty(const struct sft_overlay *ov);
+
+/*
+ * A contiguous piece of a tensor's bytes. Reading through a mount and committing walk the same
+ * regions. The file of a SFT_REGION_SOURCE lives until the next sft_overlay_adopt().
+ */
+enum sft_region_kind { SFT_REGION_SOURCE, SFT_REGION_STAGED, SFT_REGION_ZERO };
+struct sft_region {
+	enum sft_region_kind kind;
+	const struct sft_file *file; /* SOURCE */
+	uint64_t offset;             /* SOURCE: in the file; STAGED: in the staging's blocks */
+	uint64_t length;
+};
+/* The regions of [offset, offset + length) of a tensor, which lies inside it; at most `max`, so
+ * they may cover less. Returns how many. */
+size_t sft_overlay_regions(const struct sft_overlay *ov, uint32_t id, uint64_t offset,
+			   uint64_t length, struct sft_region *regions, size_t max);
+/* Read up to n bytes; *done says how many (fewer only at the end). EIO, errors of pread(2). */
+int sft_overlay_read(const struct sft_overlay *ov, uint32_t id, void *buf, size_t n,
+		     uint64_t offset, size_t *done, struct sft_error *err);
+
+/* Every change: ENOSPC, EDQUOT, EIO of the staging, with nothing changed; ENOMEM. */
+
+/* A new empty tensor, or scratch file. EEXIST where the name is taken; EINVAL where it is no valid
+ * UTF-8 or is "__metadata__". `shard` is SFT_SHARD_AUTO or the shard to be in. */
+int sft_overlay_create(struct sft_overlay *ov, const char *name, size_t len, bool scratch,
+		       uint32_t shard, uint32_t *id, struct sft_error *err);
+int sft_overlay_write(struct sft_overlay *ov, uint32_t id, const void *buf, size_t n,
+		      uint64_t offset, struct sft_error *err); /* EFBIG too */
+int sft_overlay_truncate(struct sft_overlay *ov, uint32_t id, uint64_t nbytes,
+			 struct sft_error *err);
+/* Declare dtype and shape, whatever the bytes are; a mismatch is a problem, not an error. */
+int sft_overlay_declare(struct sft_overlay *ov, uint32_t id, enum sft_dtype dtype,
+			const uint64_t *shape, uint32_t rank, struct sft_error *err);
+int sft_overlay_remove(struct sft_overlay *ov, uint32_t id, struct sft_error *err);
+/*
+ * Rename, between tensor and scratch too. `replaced` is the live entry that has the name now, or
+ * SFT_NO_ID; it is removed in the same step. The tensor keeps its shard unless `shard` says another
+ * (SFT_SHARD_AUTO: keep; one that comes from scratch and has none gets one).
+ */
+int sft_overlay_rename(struct sft_overlay *ov, uint32_t id, const char *name, size_t len,
+		       bool scratch, uint32_t shard, uint32_t replaced, struct sft_error *err);
+/* Replace a shard's metadata; `present` false removes it. Copied. */
+int sft_overlay_set_metadata(struct sft_overlay *ov, uint32_t shard,
+			     const struct sft_metadata *metadata, struct sft_error *err);
+/* Every change so far is durable when this returns 0. */
+int sft_overlay_sync(struct sft_overlay *ov, struct sft_error *err);
+
+/* ---- commit (plan.c, commit.c) ---- */
+
+struct sft_progress {
+	/* Called now and then, from the thread that commits, with bytes. */
+	void (*report)(void *ctx, uint64_t done, uint64_t total);
+	void *ctx;
+};
+
+/*
+ * Regenerate the checkpoint; 0 when the new one is durable in place of the old one, or where there
+ * was nothing to do. The overlay itself is unchanged until sft_overlay_adopt(), which must follow a
+ * success before any other change. On failure source and staging are whole and the staging's
+ * `result` file has the reason. EINVAL: tensors have problems; ESTALE: the source is not the file
+ * that was opened; ENOSPC and other errors of the file system. `progress` may be NULL. Where
+ * in-place was asked for and not possible, *note (160 bytes, may be NULL) says why.
+ */
+int sft_overlay_commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
+		       struct sft_error *err);
+/* Take the committed state as the new base: nothing is staged any more. Cannot fail. */
+void sft_overlay_adopt(struct sft_overlay *ov);
+
+/* Whether edits are staged for a source, without locking it (for a warning). */
+bool sft_staging_exists(const char *source, const char *staging);
+/*
+ * Say in `text`, a line each, what is staged for a source, and, if `drop`, delete it. EBUSY while a
+ * process edits it. Also where the source has changed or is gone. *found: whether there was any.
+ */
+int sft_staging_discard(const char *source, const char *staging, bool drop, struct sft_buf *text,
+			bool *found, struct sft_error *err);
+
 #endif

@@ -63,10 +63,11 @@ int sft_shape_nbytes(enum sft_dtype dtype, const uint64_t *shape, uint32_t rank,
 
 	for (uint32_t i = 0; i < rank; i++) {
 		if (!sft_mul(bits, shape[i], &bits))
-			return sft_fail(err, EOVERFLOW,
-					"the product of the shape overflows 64 bits at shape[%" PRIu32
-					"], which is %" PRIu64,
-					i, shape[i]);
+			return sft_fail(
+				err, EOVERFLOW,
+				"the product of the shape overflows 64 bits at shape[%" PRIu32
+				"], which is %" PRIu64,
+				i, shape[i]);
 	}
 	uint64_t elements = bits;
 	if (!sft_mul(bits, dtypes[dtype].bits, &bits))
@@ -75,7 +76,8 @@ int sft_shape_nbytes(enum sft_dtype dtype, const uint64_t *shape, uint32_t rank,
 				elements, dtypes[dtype].name, dtypes[dtype].bits);
 	if (bits % 8)
 		return sft_fail(err, EINVAL,
-				"%" PRIu64 " elements of %s, %u bits each, are no whole number of bytes",
+				"%" PRIu64
+				" elements of %s, %u bits each, are no whole number of bytes",
 				elements, dtypes[dtype].name, dtypes[dtype].bits);
 	*nbytes = bits / 8;
 	return 0;

@@ -1,0 +1,157 @@
+/* file.c - open one file: validate its header, map it */
+#include "num.h"
+#include "sft.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct sft_file {
+	char *path;
+	int fd;
+	struct stat st;
+	const char *map; /* of st.st_size bytes, or NULL */
+	uint64_t data_offset;
+	struct sft_index *index;
+};
+
+int sft_file_read(const struct sft_file *file, void *buf, size_t n, uint64_t offset,
+		  struct sft_error *err)
+{
+	char *p = buf;
+	while (n) {
+		ssize_t r = pread(file->fd, p, n, (off_t)offset);
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return sft_fail(err, errno, "cannot read at byte %llu: %s",
+					(unsigned long long)offset, strerror(errno));
+		if (r == 0)
+			return sft_fail(err, EIO, "ends at byte %llu: it was truncated",
+					(unsigned long long)offset);
+		p += r;
+		n -= (size_t)r;
+		offset += (uint64_t)r;
+	}
+	return 0;
+}
+
+/* Read and validate the header. It is parsed from a copy, never from the mapping: whoever truncates
+ * the file while we look at it must not be able to kill us. */
+static int read_header(struct sft_file *file, uint32_t shard, struct sft_error *err)
+{
+	uint64_t size = (uint64_t)file->st.st_size;
+	if (size < 8)
+		return sft_fail(err, EBADMSG,
+				"shorter than 8 bytes (it has %llu): no safetensors file",
+				(unsigned long long)size);
+	unsigned char length[8];
+	int r = sft_file_read(file, length, sizeof(length), 0, err);
+	if (r < 0)
+		return r;
+	uint64_t n = sft_le64(length);
+	if (n == 0)
+		return sft_fail(err, EBADMSG, "header length is 0");
+	if (n > SFT_HEADER_MAX)
+		return sft_fail(err, EBADMSG, "header length %llu is above %u: no safetensors file",
+				(unsigned long long)n, SFT_HEADER_MAX);
+	if (n > size - 8)
+		return sft_fail(err, EBADMSG,
+				"header length %llu is past the end of the file (%llu bytes)",
+				(unsigned long long)n, (unsigned long long)size);
+	char *json = malloc(n);
+	if (!json)
+		return sft_fail(err, ENOMEM, "no memory for a header of %llu bytes",
+				(unsigned long long)n);
+	r = sft_file_read(file, json, n, 8, err);
+	if (r == 0)
+		r = sft_header_parse(json, n, size - 8 - n, shard, &file->index, err);
+	free(json);
+	file->data_offset = 8 + n;
+	return r;
+}
+
+int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struct sft_error *err)
+{
+	struct sft_file *file = calloc(1, sizeof(*file));
+	int r;
+	if (!file)
+		return sft_fail(err, ENOMEM, "no memory");
+	file->fd = -1;
+	file->path = strdup(path);
+	if (!file->path) {
+		r = sft_fail(err, ENOMEM, "no memory");
+		goto out;
+	}
+	/* O_NONBLOCK: a FIFO with no writer must be refused, not waited for. */
+	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (file->fd < 0 || fstat(file->fd, &file->st) < 0) {
+		r = sft_fail(err, errno, "%s", strerror(errno));
+		goto out;
+	}
+	if (!S_ISREG(file->st.st_mode)) {
+		r = sft_fail(err, EINVAL, "is not a regular file");
+		goto out;
+	}
+	r = read_header(file, shard, err);
+	if (r < 0)
+		goto out;
+	void *map = mmap(NULL, (size_t)file->st.st_size, PROT_READ, MAP_SHARED, file->fd, 0);
+	if (map == MAP_FAILED) {
+		r = sft_fail(err, errno, "cannot map %llu bytes: %s",
+			     (unsigned long long)file->st.st_size, strerror(errno));
+		goto out;
+	}
+	file->map = map;
+	*out = file;
+out:
+	if (r < 0)
+		sft_file_free(file);
+	return r;
+}
+
+void sft_file_free(struct sft_file *file)
+{
+	if (!file)
+		return;
+	if (file->map)
+		munmap((void *)(uintptr_t)file->map, (size_t)file->st.st_size);
+	if (file->fd >= 0)
+		close(file->fd);
+	sft_index_free(file->index);
+	free(file->path);
+	free(file);
+}
+
+const struct sft_index *sft_file_index(const struct sft_file *file)
+{
+	return file->index;
+}
+
+const char *sft_file_path(const struct sft_file *file)
+{
+	return file->path;
+}
+
+const struct stat *sft_file_stat(const struct sft_file *file)
+{
+	return &file->st;
+}
+
+int sft_file_fd(const struct sft_file *file)
+{
+	return file->fd;
+}
+
+uint64_t sft_file_data_offset(const struct sft_file *file)
+{
+	return file->data_offset;
+}
+
+const char *sft_file_map(const struct sft_file *file)
+{
+	return file->map;
+}

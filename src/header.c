@@ -190,13 +190,12 @@ static void settle(struct header *h)
 
 /* ---- the layout of the data ---- */
 
+/* Of tensors that begin at the same offset, those of size zero come first. */
 static int compare_spans(uint32_t a, uint32_t b, const void *ctx)
 {
 	const struct sft_tensor *x = (const struct sft_tensor *)ctx + a;
 	const struct sft_tensor *y = (const struct sft_tensor *)ctx + b;
 
-	if (x->begin != y->begin)
-		return x->begin < y->begin ? -1 : 1;
 	return (x->nbytes > y->nbytes) - (x->nbytes < y->nbytes);
 }
 
@@ -254,20 +253,20 @@ static int check_layout(const struct header *h)
 {
 	const struct sft_tensor *tensors = h->index->tensors, *last = NULL;
 	size_t n = h->index->count;
-	uint32_t *order = malloc((n + 1) * sizeof(*order));
+	struct sft_sort_item *order = malloc((n + 1) * sizeof(*order));
 	uint64_t end = 0;
 	int r = order ? 0 : -ENOMEM;
 
 	for (size_t i = 0; r == 0 && i < n; i++)
-		order[i] = (uint32_t)i;
+		order[i] = (struct sft_sort_item){ tensors[i].begin, (uint32_t)i };
 	if (r == 0)
-		r = sft_sort(order, n, compare_spans, tensors);
+		r = sft_sort_items(order, n, compare_spans, tensors);
 	if (r) {
 		sft_fail(h->err, ENOMEM, "out of memory for %zu tensors", n);
 		goto out;
 	}
 	for (size_t i = 0; i < n; i++) {
-		const struct sft_tensor *t = &tensors[order[i]];
+		const struct sft_tensor *t = &tensors[order[i].item];
 
 		if (t->begin != end) {
 			r = fail_gap(h, t, last);

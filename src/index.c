@@ -22,21 +22,34 @@ static int compare_names(uint32_t a, uint32_t b, const void *ctx)
 	return sft_name_compare(x->name, x->name_len, y->name, y->name_len);
 }
 
+/* The tensors' numbers, with the sorting prefix of each name. */
+static void set_items(const struct sft_index *index, struct sft_sort_item *items)
+{
+	const struct sft_tensor *t = index->tensors;
+	size_t common = index->count ? t[0].name_len : 0;
+
+	for (size_t i = 0; i < index->count; i++)
+		common = sft_sort_common(t[0].name, common, t[i].name, t[i].name_len);
+	for (size_t i = 0; i < index->count; i++) {
+		items[i].item = (uint32_t)i;
+		items[i].prefix = sft_sort_prefix(t[i].name, t[i].name_len, common);
+	}
+}
+
 int sft_index_sort(struct sft_index *index, struct sft_error *err)
 {
 	size_t n = index->count, moved = 0;
-	uint32_t *order = malloc((n + 1) * sizeof(*order));
+	struct sft_sort_item *items = malloc((n + 1) * sizeof(*items));
 	struct sft_tensor *sorted = NULL;
 	int r = -ENOMEM;
 
-	if (!order)
+	if (!items)
 		goto out;
-	for (size_t i = 0; i < n; i++)
-		order[i] = (uint32_t)i;
-	r = sft_sort(order, n, compare_names, index->tensors);
+	set_items(index, items);
+	r = sft_sort_items(items, n, compare_names, index->tensors);
 	if (r)
 		goto out;
-	while (moved < n && order[moved] == moved)
+	while (moved < n && items[moved].item == moved)
 		moved++;
 	if (moved == n) /* they were in order, as in most files of one dtype */
 		goto out;
@@ -46,11 +59,11 @@ int sft_index_sort(struct sft_index *index, struct sft_error *err)
 		goto out;
 	}
 	for (size_t i = 0; i < n; i++)
-		sorted[i] = index->tensors[order[i]];
+		sorted[i] = index->tensors[items[i].item];
 	free(index->tensors);
 	index->tensors = sorted;
 out:
-	free(order);
+	free(items);
 	return r ? sft_fail(err, -r, "out of memory for %zu tensors", n) : 0;
 }
 

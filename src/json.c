@@ -109,7 +109,7 @@ static int cursor_next(struct cursor *c)
 
 static bool has_escape(const struct sft_json *j, unsigned i)
 {
-	return memchr(token_text(j, i), '\\', token_len(j, i)) != NULL;
+	return j->escapes && memchr(token_text(j, i), '\\', token_len(j, i));
 }
 
 /* Byte order of two decoded strings; an sft_compare. */
@@ -153,10 +153,40 @@ static int check_few_keys(const struct sft_json *j, unsigned object, struct sft_
 	return 0;
 }
 
+/* Set the sorting prefix of each key. */
+static void set_prefixes(const struct sft_json *j, struct sft_sort_item *keys, size_t n)
+{
+	const char *first = token_text(j, keys[0].item);
+	size_t common = token_len(j, keys[0].item);
+
+	for (size_t i = 0; i < n && common; i++) {
+		unsigned k = keys[i].item;
+
+		common = sft_sort_common(first, common, token_text(j, k), token_len(j, k));
+		if (has_escape(j, k))
+			common = 0;
+	}
+	for (size_t i = 0; i < n; i++) {
+		unsigned k = keys[i].item;
+		struct cursor c = cursor_start(j, k);
+		char start[8];
+		size_t len = 0;
+		int byte;
+
+		if (!has_escape(j, k)) {
+			keys[i].prefix = sft_sort_prefix(token_text(j, k), token_len(j, k), common);
+			continue;
+		}
+		while (len < sizeof(start) && (byte = cursor_next(&c)) >= 0)
+			start[len++] = (char)byte;
+		keys[i].prefix = sft_sort_prefix(start, len, 0);
+	}
+}
+
 static int check_many_keys(const struct sft_json *j, unsigned object, struct sft_error *err)
 {
 	size_t count = (size_t)j->tokens[object].size, n = 0;
-	uint32_t *keys = malloc(count * sizeof(*keys));
+	struct sft_sort_item *keys = malloc(count * sizeof(*keys));
 	int r;
 
 	if (!keys) {
@@ -164,15 +194,17 @@ static int check_many_keys(const struct sft_json *j, unsigned object, struct sft
 		goto out;
 	}
 	for (unsigned k = object + 1; k < sft_json_next(j, object); k = sft_json_next(j, k + 1))
-		keys[n++] = k;
-	r = sft_sort(keys, n, compare_strings, j);
+		keys[n++].item = k;
+	set_prefixes(j, keys, n);
+	r = sft_sort_items(keys, n, compare_strings, j);
 	if (r) {
 		sft_fail(err, -r, "out of memory for %zu keys", count);
 		goto out;
 	}
 	for (size_t i = 1; i < n && r == 0; i++) {
-		if (compare_strings(keys[i - 1], keys[i], j) == 0)
-			r = fail_duplicate(j, keys[i], err);
+		if (keys[i - 1].prefix == keys[i].prefix &&
+		    compare_strings(keys[i - 1].item, keys[i].item, j) == 0)
+			r = fail_duplicate(j, keys[i].item, err);
 	}
 out:
 	free(keys);
@@ -219,6 +251,7 @@ int sft_json_parse(struct sft_json *j, const char *text, size_t len, unsigned fl
 	unsigned count;
 
 	*j = (struct sft_json){ .text = text, .len = len, .flags = flags };
+	j->escapes = len && memchr(text, '\\', len);
 	/* Also what keeps positions and counts within jsmn's int. */
 	if (len > SFT_HEADER_MAX)
 		return sft_fail(err, EBADMSG, "JSON of %zu bytes is longer than %u", len,

@@ -29,6 +29,7 @@ struct sft_json {
 	const char *text; /* borrowed */
 	size_t len;
 	unsigned flags; /* of sft_json_parse */
+	bool escapes;	/* whether the text has any */
 	/* In the text's order, the object itself first. `parent` is not what jsmn stored, but the
 	 * token behind this one and all that it holds: sft_json_next() is one look. */
 	jsmntok_t *tokens;
@@ -43,8 +44,8 @@ enum {
 /*
  * Parse and validate a text whose value is an object; the text is borrowed until sft_json_free.
  * EBADMSG, also for a text above SFT_HEADER_MAX bytes; ENOMEM. Where it fails *j holds nothing.
- * Takes O(n log n) time, 20 bytes a token (so at most 10 for each byte of text) and, for a while, 8
- * bytes for each key of the largest object. err->offset counts from the text's start, with
+ * Takes O(n log n) time, 20 bytes a token (so at most 10 for each byte of text) and, for a while,
+ * 32 bytes for each key of the largest object. err->offset counts from the text's start, with
  * SFT_JSON_HEADER from the file's, 8 bytes before.
  */
 int sft_json_parse(struct sft_json *j, const char *text, size_t len, unsigned flags,

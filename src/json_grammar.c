@@ -74,8 +74,13 @@ static int unexpected(const struct check *c, const char *wanted)
 
 static void skip_space(struct check *c)
 {
-	while (c->pos < c->len && strchr(" \t\n\r", c->text[c->pos]) && c->text[c->pos])
+	while (c->pos < c->len) {
+		char ch = c->text[c->pos];
+
+		if (ch != ' ' && ch != '\t' && ch != '\n' && ch != '\r')
+			break;
 		c->pos++;
+	}
 }
 
 /* The four hex digits at `pos`, or -1. */

@@ -14,9 +14,14 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 /* Up to this many keys, comparing each with each is quicker than sorting. */
 #define FEW_KEYS 8
+
+/* From this much on, huge pages are worth asking for. */
+#define HUGE_BYTES (8u << 20)
 
 static const char *token_text(const struct sft_json *j, unsigned i)
 {
@@ -244,6 +249,22 @@ static void link_next(struct sft_json *j)
 		j->tokens[open[--depth]].parent = (int)j->count;
 }
 
+/*
+ * Memory for `count` tokens. A header of 100 MB makes 260 MB of them, which the kernel hands out
+ * and clears page by page: with huge pages, where it has any, parsing takes half the time.
+ */
+static jsmntok_t *allocate_tokens(size_t count)
+{
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	jsmntok_t *tokens = malloc(count * sizeof(*tokens));
+	uintptr_t start = ((uintptr_t)tokens + page - 1) & ~(page - 1);
+	uintptr_t end = (uintptr_t)(tokens + count) & ~(page - 1);
+
+	if (tokens && end > start && end - start >= HUGE_BYTES)
+		madvise((void *)start, end - start, MADV_HUGEPAGE);
+	return tokens;
+}
+
 int sft_json_parse(struct sft_json *j, const char *text, size_t len, unsigned flags,
 		   struct sft_error *err)
 {
@@ -259,7 +280,7 @@ int sft_json_parse(struct sft_json *j, const char *text, size_t len, unsigned fl
 	int r = sft_json_check(text, len, flags, &count, err);
 	if (r)
 		return r;
-	j->tokens = malloc(count * sizeof(*j->tokens));
+	j->tokens = allocate_tokens(count);
 	if (!j->tokens)
 		return sft_fail(err, ENOMEM, "out of memory for %u JSON tokens", count);
 	jsmn_init(&parser);

@@ -1,0 +1,125 @@
+/*
+ * fs.h - the state of a mount, and how operations reach tensors through it
+ *
+ * Locks, taken in this order:
+ *   edit   mutex: held by whatever changes the tree or the overlay, and through all of a sync or a
+ *          commit, so that those see a state that stands still while readers go on
+ *   lock   reader-writer: shared around every use of tree, overlay and checkpoint, exclusive
+ *          (with `edit`) only while they change
+ * A read-only mount changes nothing and takes no lock.
+ */
+#ifndef FS_H
+#define FS_H
+
+#define FUSE_USE_VERSION 314
+
+#include "options.h"
+#include "sft.h"
+#include "tree.h"
+#include "view.h"
+
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+struct fs_attr_change; /* what chmod, chown and utimes said of an entry (edit.h) */
+
+struct fs {
+	const struct options *opt;
+	const char *mountpoint; /* absolute */
+	struct fuse_session *se;
+
+	struct sft_checkpoint *own_checkpoint; /* read-only mounts; NULL with an overlay */
+	struct sft_overlay *overlay;           /* NULL: read-only */
+	struct tree *tree;
+
+	pthread_mutex_t edit;
+	pthread_rwlock_t lock;
+
+	uid_t uid, gid; /* of the source, for directories and control files */
+	mode_t dir_mode;
+	struct timespec dir_time;
+
+	struct fs_edit *edits; /* state of edit mounts (edit.h); NULL: read-only */
+};
+
+/* What FUSE takes for "for ever". */
+#define FS_FOREVER 1e9
+
+static inline struct fs *fs_of(fuse_req_t req)
+{
+	return fuse_req_userdata(req);
+}
+
+/* The committed state. Under `lock`. */
+static inline const struct sft_checkpoint *fs_checkpoint(const struct fs *fs)
+{
+	return fs->overlay ? sft_overlay_checkpoint(fs->overlay) : fs->own_checkpoint;
+}
+
+static inline void fs_read_lock(struct fs *fs)
+{
+	if (fs->overlay)
+		pthread_rwlock_rdlock(&fs->lock);
+}
+
+static inline void fs_unlock(struct fs *fs)
+{
+	if (fs->overlay)
+		pthread_rwlock_unlock(&fs->lock);
+}
+
+/* ---- tensors.c: tensors by id, whether from the checkpoint or the overlay; under `lock` ---- */
+
+#define FS_REASON_MAX 256
+
+/* Everything the views show. `reason` holds the problem, if there is one. */
+void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out,
+	       char reason[FS_REASON_MAX]);
+uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id);
+/* Read exactly n bytes that lie inside the tensor. -EIO and the like. */
+int fs_tensor_read(const struct fs *fs, uint32_t id, void *buf, size_t n, uint64_t offset);
+/* As sft_overlay_regions. */
+size_t fs_tensor_regions(const struct fs *fs, uint32_t id, uint64_t offset, uint64_t length,
+			 struct sft_region *regions, size_t max);
+/* Whether the node is there: its entry lives, and an F32 node's dtype has that view. */
+bool fs_node_exists(const struct fs *fs, uint64_t ino);
+/* The text of a node that is made, not read: sidecar, metadata, status, progress. False for others. */
+bool fs_node_text(struct fs *fs, uint64_t ino, struct sft_buf *text);
+/* The bytes of NAME.npy or NAME.f32.npy before the data. */
+void fs_npy_head(const struct fs *fs, uint64_t ino, struct sft_buf *head);
+/* 0, -ENOENT, -ENOMEM. */
+int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st);
+/* Source for tree_build. */
+struct tree_source fs_tree_source(struct fs *fs);
+
+/* ---- status.c ---- */
+
+void fs_status(struct fs *fs, struct sft_buf *json);
+/* `.safetensorfs/progress`, for our own commands: {"done": n, "total": n, "staging": "..."}. */
+void fs_progress(struct fs *fs, struct sft_buf *json);
+
+/* ---- ops.c, ops_dir.c: reading ---- */
+
+extern const struct fuse_lowlevel_ops fs_ops_read_only;
+
+void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		struct fuse_file_info *fi);
+void fs_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		   struct fuse_file_info *fi);
+void fs_op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		       struct fuse_file_info *fi);
+void fs_op_statfs(fuse_req_t req, fuse_ino_t ino);
+void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size);
+void fs_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size);
+void fs_op_init(void *userdata, struct fuse_conn_info *conn);
+
+/* Fill a reply to LOOKUP and its kin. 0 or -errno. Under `lock`. */
+int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e);
+
+/* Reply with [offset, offset + size) of a text. */
+void fs_reply_text(fuse_req_t req, const struct sft_buf *text, size_t size, off_t offset);
+
+#endif

@@ -1,0 +1,77 @@
+/* log.c - messages for people */
+#include "log.h"
+
+#include "fs.h"
+
+#include <fuse_log.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <syslog.h>
+#include <unistd.h>
+
+static atomic_bool use_syslog;
+
+/* One write(2) a line, so that lines of several threads and processes do not mix. */
+static void emit(int priority, const char *prefix, const char *subject, const char *fmt, va_list ap)
+{
+	struct sft_error line = { 0 };
+	char text[sizeof(line.msg)];
+	vsnprintf(text, sizeof(text), fmt, ap);
+	sft_fail(&line, 1, "%s%s%s%s", prefix, subject ? subject : "", subject ? ": " : "", text);
+	if (use_syslog) {
+		syslog(priority, "%s", line.msg);
+		return;
+	}
+	char out[sizeof(line.msg) + 32];
+	int n = snprintf(out, sizeof(out), "safetensorfs: %s\n", line.msg);
+	ssize_t written = write(STDERR_FILENO, out, (size_t)n);
+	(void)written; /* there is nobody left to tell */
+}
+
+void log_error(const char *subject, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	emit(LOG_ERR, "", subject, fmt, ap);
+	va_end(ap);
+}
+
+void log_warning(const char *subject, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	emit(LOG_WARNING, "warning: ", subject, fmt, ap);
+	va_end(ap);
+}
+
+void log_info(const char *subject, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	emit(LOG_NOTICE, "", subject, fmt, ap);
+	va_end(ap);
+}
+
+void log_to_syslog(void)
+{
+	openlog("safetensorfs", LOG_PID, LOG_DAEMON);
+	use_syslog = true;
+}
+
+static void from_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char text[256];
+	vsnprintf(text, sizeof(text), fmt, ap);
+	text[strcspn(text, "\n")] = '\0';
+	if (level == FUSE_LOG_DEBUG)
+		fprintf(stderr, "%s\n", text);
+	else if (text[0])
+		log_error(NULL, "%s", text);
+}
+
+void log_adopt_fuse(void)
+{
+	fuse_set_log_func(from_fuse);
+}

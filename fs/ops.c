@@ -1,0 +1,388 @@
+/*
+ * ops.c - file operations that read; both kinds of mount use them
+ *
+ * Concurrency: libfuse calls these from several threads. A read-only mount never changes, so nothing
+ * is locked. In an edit mount each takes the shared lock from looking at the tree to sending the
+ * reply, since regions and texts borrow from overlay and checkpoint.
+ *
+ * The data path: fs_op_read -> reply_bytes -> regions -> one writev(2) from the mapping to the kernel.
+ * We never touch mapped bytes ourselves: where somebody has truncated the file the writev fails and
+ * the reader gets EIO, while the daemon lives.
+ */
+#include "fs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/uio.h>
+
+#define REGIONS_MAX 64
+#define ZEROS_MAX (1u << 20)
+
+static const char zeros[ZEROS_MAX];
+
+void fs_op_init(void *userdata, struct fuse_conn_info *conn)
+{
+	const struct fs *fs = userdata;
+	unsigned off = FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+		       FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE;
+	/* Only a read-only mount has cached files that change by themselves (status). */
+	if (fs->overlay)
+		off |= FUSE_CAP_AUTO_INVAL_DATA;
+	conn->want |= conn->capable & FUSE_CAP_READDIRPLUS;
+	conn->want &= ~off;
+	conn->max_background = 64;
+	conn->congestion_threshold = 48;
+	conn->time_gran = 1;
+}
+
+/* Whether the kernel may keep what it learnt of a node: in an edit mount sidecars, metadata and
+ * views change when something else is written. */
+static bool is_lasting(const struct fs *fs, uint64_t ino)
+{
+	switch (tree_ino_kind(ino)) {
+	case TREE_STATUS:
+	case TREE_PROGRESS:
+		return false;
+	case TREE_DIR:
+	case TREE_TENSOR:
+		return true;
+	default:
+		return !fs->overlay;
+	}
+}
+
+int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
+{
+	memset(e, 0, sizeof(*e));
+	int r = fs_node_attr(fs, ino, &e->attr);
+	e->ino = ino;
+	e->attr_timeout = e->entry_timeout = is_lasting(fs, ino) ? FS_FOREVER : 0;
+	return r;
+}
+
+void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fs *fs = fs_of(req);
+	struct fuse_entry_param e = { .entry_timeout = FS_FOREVER };
+	fs_read_lock(fs);
+	uint64_t ino = tree_lookup(fs->tree, parent, name, strlen(name));
+	if (ino && !fs_node_exists(fs, ino))
+		ino = 0;
+	int r = ino ? fs_entry_param(fs, ino, &e) : fs->overlay ? -ENOENT : 0;
+	fs_unlock(fs);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_entry(req, &e); /* ino 0: the kernel remembers that it is not there */
+}
+
+void fs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct stat st;
+	fs_read_lock(fs);
+	int r = fs_node_attr(fs, ino, &st);
+	double timeout = is_lasting(fs, ino) ? FS_FOREVER : 0;
+	fs_unlock(fs);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_attr(req, &st, timeout);
+}
+
+/* ---- reading ---- */
+
+void fs_reply_text(fuse_req_t req, const struct sft_buf *text, size_t size, off_t offset)
+{
+	if (text->failed) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	size_t start = (uint64_t)offset < text->len ? (size_t)offset : text->len;
+	size_t n = text->len - start < size ? text->len - start : size;
+	fuse_reply_buf(req, n ? text->data + start : NULL, n);
+}
+
+/*
+ * Whether the bytes are still there. Behind the end of a truncated file its last page reads as
+ * zeros through the mapping, which would be a wrong answer.
+ */
+static bool source_has(const struct sft_region *region)
+{
+	struct stat st;
+	return fstat(sft_file_fd(region->file), &st) == 0 &&
+	       (uint64_t)st.st_size >= region->offset + region->length;
+}
+
+/* Turn regions into pointers. False where that cannot be (staged bytes, or too many pieces). */
+static bool regions_to_iov(const struct sft_region *regions, size_t n, uint64_t size,
+			   struct iovec *iov)
+{
+	for (size_t i = 0; i < n; i++) {
+		const struct sft_region *r = &regions[i];
+		if (r->kind == SFT_REGION_STAGED ||
+		    (r->kind == SFT_REGION_ZERO && r->length > ZEROS_MAX))
+			return false;
+		iov[i].iov_base = r->kind == SFT_REGION_ZERO ?
+					  (void *)(uintptr_t)zeros :
+					  (void *)(uintptr_t)(sft_file_map(r->file) + r->offset);
+		iov[i].iov_len = r->length;
+		size -= r->length;
+	}
+	return size == 0;
+}
+
+/* Reply with bytes [offset, offset + size) of a tensor, `head_len` bytes of `head` before them. */
+static void reply_range(fuse_req_t req, struct fs *fs, uint32_t id, const char *head,
+			size_t head_len, uint64_t offset, size_t size)
+{
+	struct sft_region regions[REGIONS_MAX];
+	struct iovec iov[REGIONS_MAX + 1];
+	size_t n = size ? fs_tensor_regions(fs, id, offset, size, regions, REGIONS_MAX) : 0;
+	for (size_t i = 0; i < n; i++) {
+		if (regions[i].kind == SFT_REGION_SOURCE && !source_has(&regions[i])) {
+			fuse_reply_err(req, EIO);
+			return;
+		}
+	}
+	if (regions_to_iov(regions, n, size, iov + 1)) {
+		iov[0] = (struct iovec){ (void *)(uintptr_t)head, head_len };
+		fuse_reply_iov(req, head_len ? iov : iov + 1, (int)(head_len ? n + 1 : n));
+		return;
+	}
+	char *buf = malloc(head_len + size);
+	if (!buf) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	memcpy(buf, head, head_len);
+	int r = fs_tensor_read(fs, id, buf + head_len, size, offset);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_buf(req, buf, head_len + size);
+	free(buf);
+}
+
+/* A file that is `head` and then all bytes of the tensor. */
+static void reply_bytes(fuse_req_t req, struct fs *fs, uint32_t id, const struct sft_buf *head,
+			size_t size, uint64_t offset)
+{
+	uint64_t nbytes = fs_tensor_nbytes(fs, id);
+	size_t from_head = 0;
+	const char *head_at = "";
+	if (offset < head->len) {
+		from_head = head->len - offset < size ? head->len - offset : size;
+		head_at = head->data + offset;
+		size -= from_head;
+		offset = 0;
+	} else {
+		offset -= head->len;
+	}
+	if (offset >= nbytes)
+		size = 0;
+	else if (size > nbytes - offset)
+		size = nbytes - offset;
+	reply_range(req, fs, id, head_at, from_head, offset, size);
+}
+
+/* The bytes [offset, offset + size) behind the header of NAME.f32.npy, widened into `out`. */
+static int read_widened(const struct fs *fs, uint32_t id, unsigned char *out, size_t size,
+			uint64_t offset)
+{
+	struct view_tensor t;
+	char reason[FS_REASON_MAX];
+	fs_tensor(fs, id, &t, reason);
+	unsigned width = sft_dtype_bits(t.dtype) / 8;
+	uint64_t first = offset / sizeof(float), end = (offset + size + 3) / sizeof(float);
+	size_t count = (size_t)(end - first);
+	unsigned char *narrow = malloc(count * width);
+	float *wide = malloc(count * sizeof(float));
+	int r = narrow && wide ? 0 : -ENOMEM;
+	if (r == 0)
+		r = fs_tensor_read(fs, id, narrow, count * width, first * width);
+	if (r == 0) {
+		npy_widen(t.dtype, narrow, wide, count);
+		memcpy(out, (char *)wide + (offset - first * sizeof(float)), size);
+	}
+	free(wide);
+	free(narrow);
+	return r;
+}
+
+static void reply_f32(fuse_req_t req, struct fs *fs, uint64_t ino, const struct sft_buf *head,
+		      size_t size, uint64_t offset)
+{
+	struct stat st;
+	int r = fs_node_attr(fs, ino, &st);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	uint64_t end = (uint64_t)st.st_size;
+	if (offset >= end) {
+		fuse_reply_buf(req, NULL, 0);
+		return;
+	}
+	if (size > end - offset)
+		size = end - offset;
+	unsigned char *buf = malloc(size);
+	if (!buf) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	size_t from_head = 0;
+	if (offset < head->len) {
+		from_head = head->len - offset < size ? head->len - offset : size;
+		memcpy(buf, head->data + offset, from_head);
+	}
+	if (from_head < size)
+		r = read_widened(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, buf + from_head,
+				 size - from_head, offset + from_head - head->len);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_buf(req, (char *)buf, size);
+	free(buf);
+}
+
+void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct sft_buf text = { 0 };
+	fs_read_lock(fs);
+	enum tree_kind kind = tree_ino_kind(ino);
+	if (!fs_node_exists(fs, ino)) {
+		fuse_reply_err(req, ENOENT);
+	} else if (kind == TREE_TENSOR) {
+		reply_bytes(req, fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &text, size,
+			    (uint64_t)offset);
+	} else if (kind == TREE_NPY || kind == TREE_F32) {
+		fs_npy_head(fs, ino, &text);
+		if (text.failed)
+			fuse_reply_err(req, ENOMEM);
+		else if (kind == TREE_F32)
+			reply_f32(req, fs, ino, &text, size, (uint64_t)offset);
+		else
+			reply_bytes(req, fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &text,
+				    size, (uint64_t)offset);
+	} else if (fs_node_text(fs, ino, &text)) {
+		fs_reply_text(req, &text, size, offset);
+	} else {
+		fuse_reply_buf(req, NULL, 0);
+	}
+	fs_unlock(fs);
+	sft_buf_free(&text);
+}
+
+/* Where nothing has to be known of open files, the kernel need not ask: 36 us become 1.5. */
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	if (!fs_of(req)->opt->direct_io) {
+		fuse_reply_err(req, ENOSYS);
+		return;
+	}
+	fi->direct_io = 1;
+	fuse_reply_open(req, fi);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	fuse_reply_err(req, ENOSYS);
+}
+
+/* ---- statfs, extended attributes ---- */
+
+void fs_op_statfs(fuse_req_t req, fuse_ino_t ino)
+{
+	struct fs *fs = fs_of(req);
+	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = TREE_NAME_MAX };
+	struct statvfs room;
+	fs_read_lock(fs);
+	st.f_blocks = (sft_checkpoint_nbytes(fs_checkpoint(fs)) + 4095) / 4096;
+	st.f_files = tree_count(fs->tree);
+	/* What can still be written is what the staging has room for. */
+	if (fs->overlay && statvfs(sft_overlay_staging(fs->overlay), &room) == 0) {
+		st.f_bavail = room.f_bavail * room.f_frsize / 4096;
+		st.f_bfree = room.f_bfree * room.f_frsize / 4096;
+		st.f_blocks += st.f_bfree;
+		st.f_files += st.f_ffree = st.f_favail = 1u << 20;
+	}
+	fs_unlock(fs);
+	fuse_reply_statfs(req, &st);
+}
+
+#define XATTR_PREFIX "user.safetensors."
+static const char xattr_names[] =
+	XATTR_PREFIX "name\0" XATTR_PREFIX "dtype\0" XATTR_PREFIX "shape";
+
+static int xattr_value(const struct fs *fs, uint64_t ino, const char *name, struct sft_buf *value)
+{
+	struct view_tensor t;
+	char reason[FS_REASON_MAX];
+	size_t prefix = strlen(XATTR_PREFIX);
+	if (tree_ino_kind(ino) != TREE_TENSOR || !fs_node_exists(fs, ino) ||
+	    strncmp(name, XATTR_PREFIX, prefix) != 0)
+		return -ENODATA;
+	fs_tensor(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &t, reason);
+	name += prefix;
+	if (strcmp(name, "name") == 0) {
+		sft_buf_add(value, t.name, t.name_len);
+	} else if (strcmp(name, "dtype") == 0) {
+		sft_buf_printf(value, "%s", sft_dtype_name(t.dtype));
+	} else if (strcmp(name, "shape") == 0) {
+		sft_buf_add(value, "[", 1);
+		for (uint32_t i = 0; i < t.rank; i++)
+			sft_buf_printf(value, "%s%llu", i ? "," : "", (unsigned long long)t.shape[i]);
+		sft_buf_add(value, "]", 1);
+	} else {
+		return -ENODATA;
+	}
+	return value->failed ? -ENOMEM : value->len > 65536 ? -E2BIG : 0;
+}
+
+static void reply_xattr(fuse_req_t req, const char *value, size_t len, size_t size)
+{
+	if (size == 0)
+		fuse_reply_xattr(req, len);
+	else if (size < len)
+		fuse_reply_err(req, ERANGE);
+	else
+		fuse_reply_buf(req, value, len);
+}
+
+void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
+{
+	struct fs *fs = fs_of(req);
+	struct sft_buf value = { 0 };
+	fs_read_lock(fs);
+	int r = xattr_value(fs, ino, name, &value);
+	fs_unlock(fs);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		reply_xattr(req, value.data, value.len, size);
+	sft_buf_free(&value);
+}
+
+void fs_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+{
+	bool has = tree_ino_kind(ino) == TREE_TENSOR;
+	reply_xattr(req, xattr_names, has ? sizeof(xattr_names) : 0, size);
+}
+
+const struct fuse_lowlevel_ops fs_ops_read_only = {
+	.init = fs_op_init,
+	.lookup = fs_op_lookup,
+	.getattr = fs_op_getattr,
+	.open = op_open,
+	.read = fs_op_read,
+	.opendir = op_opendir,
+	.readdir = fs_op_readdir,
+	.readdirplus = fs_op_readdirplus,
+	.statfs = fs_op_statfs,
+	.getxattr = fs_op_getxattr,
+	.listxattr = fs_op_listxattr,
+};

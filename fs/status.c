@@ -1,0 +1,122 @@
+/* status.c - what .safetensorfs/status and progress show */
+#include "fs.h"
+
+#include "edit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+static const char *const layout_names[] = { "flat", "tree", "files" };
+
+/* Undo the octal escapes of /proc/self/mountinfo, in place. */
+static void unescape(char *s)
+{
+	char *out = s;
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3') {
+			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 4;
+		} else {
+			*out++ = *s++;
+		}
+	}
+	*out = '\0';
+}
+
+/* The readahead of our own mount, in KiB; false where it cannot be read. The device is looked up in
+ * mountinfo: to stat the mountpoint from in here would be to wait for ourselves. */
+static bool read_ahead(const char *mountpoint, unsigned long *kb)
+{
+	char *line = NULL, path[64] = "";
+	size_t cap = 0;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	while (f && getline(&line, &cap, f) > 0) {
+		unsigned major_number, minor_number;
+		char point[4097];
+		if (sscanf(line, "%*u %*u %u:%u %*s %4096s", &major_number, &minor_number, point) != 3)
+			continue;
+		unescape(point);
+		if (strcmp(point, mountpoint) == 0) /* the last one is on top */
+			snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major_number,
+				 minor_number);
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	f = path[0] ? fopen(path, "re") : NULL;
+	bool ok = f && fscanf(f, "%lu", kb) == 1;
+	if (f)
+		fclose(f);
+	return ok;
+}
+
+static void text(struct sft_buf *json, const char *key, const char *value)
+{
+	sft_buf_printf(json, "  \"%s\": ", key);
+	sft_buf_json(json, value, strlen(value));
+	sft_buf_printf(json, ",\n");
+}
+
+static void problems(const struct fs *fs, struct sft_buf *json)
+{
+	char reason[FS_REASON_MAX];
+	size_t said = 0;
+	sft_buf_printf(json, "  \"problems\": [");
+	uint32_t n = fs->overlay && sft_overlay_problems(fs->overlay) ? sft_overlay_count(fs->overlay) : 0;
+	for (uint32_t id = 0; id < n; id++) {
+		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
+		if (!e->live || !sft_overlay_problem(fs->overlay, id, reason, sizeof(reason)))
+			continue;
+		sft_buf_printf(json, "%s\n    { \"tensor\": ", said++ ? "," : "");
+		sft_buf_json(json, e->name, e->name_len);
+		sft_buf_printf(json, ", \"reason\": ");
+		sft_buf_json(json, reason, strlen(reason));
+		sft_buf_printf(json, " }");
+	}
+	sft_buf_printf(json, "%s],\n", said ? "\n  " : "");
+}
+
+void fs_status(struct fs *fs, struct sft_buf *json)
+{
+	const struct sft_checkpoint *ck = fs_checkpoint(fs);
+	unsigned long kb;
+	uint32_t tensors = 0;
+	uint64_t bytes = 0;
+	size_t shards = 0;
+	for (size_t i = 0; i < sft_checkpoint_shards(ck); i++)
+		shards += sft_checkpoint_shard(ck, i)->file != NULL;
+	if (fs->overlay)
+		sft_overlay_staged(fs->overlay, &tensors, &bytes);
+	sft_buf_printf(json, "{\n");
+	text(json, "source", fs->opt->source);
+	text(json, "mountpoint", fs->mountpoint);
+	text(json, "mode", fs->overlay ? "edit" : "ro");
+	text(json, "layout", layout_names[fs->opt->layout]);
+	sft_buf_printf(json, "  \"pid\": %ld,\n  \"tensors\": %zu,\n  \"shards\": %zu,\n  \"bytes\": %llu,\n",
+		       (long)getpid(), fs_live_tensors(fs), shards,
+		       (unsigned long long)fs_live_bytes(fs));
+	if (read_ahead(fs->mountpoint, &kb))
+		sft_buf_printf(json, "  \"read_ahead_kb\": %lu,\n", kb);
+	else
+		sft_buf_printf(json, "  \"read_ahead_kb\": null,\n");
+	sft_buf_printf(json, "  \"staged\": { \"tensors\": %u, \"bytes\": %llu },\n", tensors,
+		       (unsigned long long)bytes);
+	problems(fs, json);
+	sft_buf_printf(json, "  \"last_commit\": ");
+	fs_last_commit(fs, json);
+	sft_buf_printf(json, "\n}\n");
+}
+
+void fs_progress(struct fs *fs, struct sft_buf *json)
+{
+	uint64_t done = 0, total = 0;
+	const char *staging = fs->overlay ? sft_overlay_staging(fs->overlay) : "";
+	fs_commit_progress(fs, &done, &total);
+	sft_buf_printf(json, "{ \"done\": %llu, \"total\": %llu, \"staging\": ",
+		       (unsigned long long)done, (unsigned long long)total);
+	sft_buf_json(json, staging, strlen(staging));
+	sft_buf_printf(json, " }\n");
+}

@@ -1,0 +1,312 @@
+/* tensors.c - tensors and nodes as the operations see them */
+#include "fs.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct sft_tensor *committed(const struct fs *fs, uint32_t id)
+{
+	return sft_checkpoint_at(fs->own_checkpoint, id);
+}
+
+static void place(const struct fs *fs, struct view_tensor *out, const struct sft_tensor *t)
+{
+	out->placed = true;
+	out->offset = sft_checkpoint_offset(fs_checkpoint(fs), t);
+	out->begin = t->begin;
+	out->declared_nbytes = t->nbytes;
+}
+
+void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out, char reason[FS_REASON_MAX])
+{
+	uint32_t shard;
+	memset(out, 0, sizeof(*out));
+	if (fs->overlay) {
+		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
+		out->name = e->name;
+		out->name_len = e->name_len;
+		out->shape = e->shape;
+		out->rank = e->rank;
+		out->dtype = e->dtype;
+		out->nbytes = e->nbytes;
+		out->staged = e->staged;
+		shard = e->shard;
+		if (e->committed)
+			place(fs, out, e->committed);
+		if (sft_overlay_problem(fs->overlay, id, reason, FS_REASON_MAX))
+			out->problem = reason;
+	} else {
+		const struct sft_tensor *t = committed(fs, id);
+		out->name = t->name;
+		out->name_len = t->name_len;
+		out->shape = t->shape;
+		out->rank = t->rank;
+		out->dtype = t->dtype;
+		out->nbytes = t->nbytes;
+		shard = t->shard;
+		place(fs, out, t);
+	}
+	out->file = shard < sft_checkpoint_shards(fs_checkpoint(fs)) ?
+			    sft_checkpoint_shard(fs_checkpoint(fs), shard)->name :
+			    "";
+}
+
+uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id)
+{
+	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->nbytes : committed(fs, id)->nbytes;
+}
+
+static uint8_t tensor_dtype(const struct fs *fs, uint32_t id)
+{
+	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->dtype : committed(fs, id)->dtype;
+}
+
+static uint32_t tensor_shard(const struct fs *fs, uint32_t id)
+{
+	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->shard : committed(fs, id)->shard;
+}
+
+int fs_tensor_read(const struct fs *fs, uint32_t id, void *buf, size_t n, uint64_t offset)
+{
+	if (fs->overlay) {
+		size_t done = 0;
+		int r = sft_overlay_read(fs->overlay, id, buf, n, offset, &done, NULL);
+		return r < 0 ? r : done == n ? 0 : -EIO;
+	}
+	const struct sft_tensor *t = committed(fs, id);
+	const struct sft_shard *shard = sft_checkpoint_shard(fs->own_checkpoint, t->shard);
+	return sft_file_read(shard->file, buf, n,
+			     sft_checkpoint_offset(fs->own_checkpoint, t) + offset, NULL);
+}
+
+size_t fs_tensor_regions(const struct fs *fs, uint32_t id, uint64_t offset, uint64_t length,
+			 struct sft_region *regions, size_t max)
+{
+	if (fs->overlay)
+		return sft_overlay_regions(fs->overlay, id, offset, length, regions, max);
+	const struct sft_tensor *t = committed(fs, id);
+	regions[0] = (struct sft_region){
+		.kind = SFT_REGION_SOURCE,
+		.file = sft_checkpoint_shard(fs->own_checkpoint, t->shard)->file,
+		.offset = sft_checkpoint_offset(fs->own_checkpoint, t) + offset,
+		.length = length,
+	};
+	return 1;
+}
+
+/* ---- nodes ---- */
+
+bool fs_node_exists(const struct fs *fs, uint64_t ino)
+{
+	uint32_t entry = tree_ino_entry(ino);
+	if (entry >= tree_count(fs->tree))
+		return false;
+	const struct tree_entry *e = tree_entry(fs->tree, entry);
+	bool is_dir = e->flags & TREE_IS_DIR;
+	switch (tree_ino_kind(ino)) {
+	case TREE_DIR:
+		return is_dir;
+	case TREE_METADATA:
+		return is_dir && e->flags & TREE_HAS_METADATA;
+	case TREE_CONTROL:
+	case TREE_STATUS:
+	case TREE_COMMIT:
+	case TREE_PROGRESS:
+		return entry == TREE_ROOT;
+	case TREE_F32:
+		return !is_dir && npy_has_f32(tensor_dtype(fs, e->id));
+	case TREE_TENSOR:
+	case TREE_SIDECAR:
+	case TREE_NPY:
+		return !is_dir;
+	default:
+		return false;
+	}
+}
+
+static const struct sft_metadata *shard_metadata(const struct fs *fs, uint32_t shard)
+{
+	static const struct sft_metadata none;
+	const struct sft_file *file = sft_checkpoint_shard(fs_checkpoint(fs), shard)->file;
+	if (fs->overlay)
+		return sft_overlay_metadata(fs->overlay, shard);
+	return file ? sft_index_metadata(sft_file_index(file)) : &none;
+}
+
+static void metadata_text(const struct fs *fs, uint32_t entry, struct sft_buf *text)
+{
+	const struct sft_checkpoint *ck = fs_checkpoint(fs);
+	if (!sft_checkpoint_is_directory(ck)) {
+		view_metadata(text, shard_metadata(fs, 0));
+		return;
+	}
+	if (fs->opt->layout == TREE_FILES) {
+		view_metadata(text, shard_metadata(fs, tree_entry(fs->tree, entry)->id));
+		return;
+	}
+	size_t n = sft_checkpoint_shards(ck);
+	const char **names = calloc(n + 1, sizeof(*names));
+	const struct sft_metadata **metadata = calloc(n + 1, sizeof(*metadata));
+	if (!names || !metadata)
+		text->failed = true;
+	for (size_t i = 0; !text->failed && i < n; i++) {
+		names[i] = sft_checkpoint_shard(ck, i)->name;
+		metadata[i] = shard_metadata(fs, (uint32_t)i);
+	}
+	if (!text->failed)
+		view_metadata_shards(text, names, metadata, n);
+	free(metadata);
+	free(names);
+}
+
+bool fs_node_text(struct fs *fs, uint64_t ino, struct sft_buf *text)
+{
+	uint32_t entry = tree_ino_entry(ino);
+	struct view_tensor t;
+	char reason[FS_REASON_MAX];
+	switch (tree_ino_kind(ino)) {
+	case TREE_SIDECAR:
+		fs_tensor(fs, tree_entry(fs->tree, entry)->id, &t, reason);
+		view_sidecar(text, &t);
+		return true;
+	case TREE_METADATA:
+		metadata_text(fs, entry, text);
+		return true;
+	case TREE_STATUS:
+		fs_status(fs, text);
+		return true;
+	case TREE_PROGRESS:
+		fs_progress(fs, text);
+		return true;
+	default:
+		return false;
+	}
+}
+
+void fs_npy_head(const struct fs *fs, uint64_t ino, struct sft_buf *head)
+{
+	struct view_tensor t;
+	char reason[FS_REASON_MAX];
+	fs_tensor(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &t, reason);
+	if (tree_ino_kind(ino) == TREE_F32)
+		npy_header_f32(head, t.shape, t.rank);
+	else
+		npy_header(head, t.dtype, t.shape, t.rank, t.nbytes);
+}
+
+/* Bytes of a file node. */
+static int node_size(struct fs *fs, uint64_t ino, uint64_t *size)
+{
+	enum tree_kind kind = tree_ino_kind(ino);
+	uint32_t id = tree_entry(fs->tree, tree_ino_entry(ino))->id;
+	struct sft_buf text = { 0 };
+	if (kind == TREE_TENSOR || kind == TREE_COMMIT) {
+		*size = kind == TREE_TENSOR ? fs_tensor_nbytes(fs, id) : 0;
+		return 0;
+	}
+	if (kind == TREE_NPY || kind == TREE_F32) {
+		uint64_t n = fs_tensor_nbytes(fs, id);
+		fs_npy_head(fs, ino, &text);
+		if (kind == TREE_F32)
+			n = n * 8 / sft_dtype_bits(tensor_dtype(fs, id)) * sizeof(float);
+		*size = text.len + n;
+	} else {
+		fs_node_text(fs, ino, &text);
+		*size = text.len;
+	}
+	int r = text.failed ? -ENOMEM : 0;
+	sft_buf_free(&text);
+	return r;
+}
+
+/* Owner, times and mode of a tensor's files are those of the file it lies in. */
+static void source_attr(const struct fs *fs, uint32_t shard, struct stat *st)
+{
+	const struct sft_checkpoint *ck = fs_checkpoint(fs);
+	const struct sft_file *file = NULL;
+	if (shard < sft_checkpoint_shards(ck))
+		file = sft_checkpoint_shard(ck, shard)->file;
+	mode_t mode = 0444;
+	if (file) {
+		const struct stat *s = sft_file_stat(file);
+		mode = s->st_mode & 0777;
+		st->st_uid = s->st_uid;
+		st->st_gid = s->st_gid;
+		st->st_atim = s->st_atim;
+		st->st_mtim = s->st_mtim;
+		st->st_ctim = s->st_ctim;
+	}
+	st->st_mode = S_IFREG | (fs->overlay ? mode : mode & 0444);
+}
+
+int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
+{
+	if (!fs_node_exists(fs, ino))
+		return -ENOENT;
+	enum tree_kind kind = tree_ino_kind(ino);
+	uint32_t entry = tree_ino_entry(ino);
+	uint64_t size = 0;
+	memset(st, 0, sizeof(*st));
+	st->st_ino = ino;
+	st->st_uid = fs->uid;
+	st->st_gid = fs->gid;
+	st->st_atim = st->st_mtim = st->st_ctim = fs->dir_time;
+	st->st_blksize = 1 << 20; /* coreutils then read in large pieces */
+	st->st_nlink = 1;
+	if (kind == TREE_DIR || kind == TREE_CONTROL) {
+		st->st_mode = S_IFDIR | fs->dir_mode;
+		st->st_nlink = 2 + (kind == TREE_DIR ? tree_subdirs(fs->tree, entry) : 0);
+		return 0;
+	}
+	int r = node_size(fs, ino, &size);
+	if (r < 0)
+		return r;
+	st->st_size = (off_t)size;
+	st->st_blocks = (blkcnt_t)((size + 511) / 512);
+	if (kind == TREE_STATUS || kind == TREE_PROGRESS || kind == TREE_COMMIT) {
+		st->st_mode = S_IFREG | (kind == TREE_COMMIT ? 0200 : 0444);
+		/* These change by themselves: a new time makes the kernel drop what it has cached. */
+		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
+		st->st_ctim = st->st_mtim;
+		return 0;
+	}
+	uint32_t shard = kind == TREE_METADATA ? 0 : tensor_shard(fs, tree_entry(fs->tree, entry)->id);
+	if (kind == TREE_METADATA && fs->opt->layout == TREE_FILES && entry != TREE_ROOT)
+		shard = tree_entry(fs->tree, entry)->id;
+	source_attr(fs, shard, st);
+	if (kind == TREE_F32)
+		st->st_mode &= ~(mode_t)0222;
+	return 0;
+}
+
+/* ---- what the tree is built of ---- */
+
+static void item(void *ctx, size_t i, struct tree_item *out)
+{
+	const struct fs *fs = ctx;
+	if (fs->overlay) {
+		const struct sft_entry *e = sft_overlay_entry(fs->overlay, (uint32_t)i);
+		*out = (struct tree_item){ e->name, e->name_len, e->shard, (uint32_t)i };
+	} else {
+		const struct sft_tensor *t = committed(fs, (uint32_t)i);
+		*out = (struct tree_item){ t->name, t->name_len, t->shard, (uint32_t)i };
+	}
+}
+
+static const char *shard_name(void *ctx, size_t i)
+{
+	return sft_checkpoint_shard(fs_checkpoint(ctx), i)->name;
+}
+
+struct tree_source fs_tree_source(struct fs *fs)
+{
+	const struct sft_checkpoint *ck = fs_checkpoint(fs);
+	return (struct tree_source){
+		.ctx = fs,
+		.count = sft_checkpoint_count(ck),
+		.shards = sft_checkpoint_shards(ck),
+		.item = item,
+		.shard = shard_name,
+	};
+}

@@ -84,6 +84,9 @@ struct sft_overlay {
 	struct sft_checkpoint **retired; /* old bases that scratch entries still refer to */
 	size_t retired_count;
 	struct sft_checkpoint *next; /* after a commit, until adopt */
+	struct commit_prepared *prepared; /* commit.c: of a commit that failed behind its PREPARED
+					     record; the next one finishes it, until then
+					     staging.broken keeps edits out. NULL otherwise */
 	struct overlay_entry **entries; /* by id */
 	uint32_t count, capacity, problem_count;
 	struct sft_metadata *metadata; /* by shard: as it is now */
@@ -122,7 +125,9 @@ int journal_prepared(struct sft_overlay *ov, enum journal_kind kind,
 
 /* ---- staging.c ---- */
 
-/* The commit is durable: forget the journal (that first, durably), the blocks and the result. */
+/* The commit is durable: forget the journal (that first, durably), the blocks and the result. Readers
+ * go on reading staged blocks until adopt, so the file behind staging.blocks keeps its bytes till
+ * then (unlinked is fine, truncated is not). Where it fails it may be called again. */
 int staging_drop(struct sft_overlay *ov, struct sft_error *err);
 /* Write the `result` file: one line. Best effort. */
 void staging_result(struct sft_overlay *ov, const char *text);
@@ -156,9 +161,13 @@ struct plan {
 	bool index_changed; /* names moved: the index.json has to follow */
 };
 
-/* EINVAL where tensors have problems; the message names the first and says how many. */
+/* EINVAL where tensors have problems; the message names the first and says how many. Names and shapes
+ * are borrowed from the overlay. */
 int plan_make(const struct sft_overlay *ov, struct plan *plan, struct sft_error *err);
 void plan_free(struct plan *plan);
+/* Sort tensors stably; `compare` (as in sort.h) gets `tensors` as its ctx. -ENOMEM. */
+int plan_sort(struct plan_tensor *tensors, size_t count,
+	      int (*compare)(uint32_t a, uint32_t b, const void *ctx));
 
 /* header_write.c: the header as the reference library writes it, with its 8 bytes of length; fills in
  * `begin`, sorts `tensors` into the order of the file. EFBIG above SFT_HEADER_MAX. */
@@ -172,11 +181,19 @@ int index_write(const struct sft_overlay *ov, const struct plan *plan, struct sf
 
 /* ---- commit.c, inplace.c ---- */
 
-/* Finish a commit that the journal says was prepared, before the base is opened: rename what was not
- * renamed yet, in order, and sync. Idempotent. */
+/*
+ * Finish a commit that the journal says was prepared, before the base is opened: rename what was not
+ * renamed yet, in order, and sync. Idempotent. -ENOENT without anything recorded in `err`: neither a
+ * temporary nor a target is the prepared file, so that commit was undone before its first rename; the
+ * record is void, and what is staged is to be replayed. ESTALE: some are there and some are not.
+ */
 int commit_roll_forward(const struct commit_target *targets, size_t count, struct sft_error *err);
 /* Write staged blocks into the sources; the redo of one that was interrupted is the same call. */
 int inplace_apply(struct sft_overlay *ov, const struct sft_progress *progress,
 		  struct sft_error *err);
+/* Remove the temporaries that a commit left when its process died before PREPARED. For an overlay that
+ * was just opened, holding its lock. Best effort. */
+void commit_clean(const struct sft_overlay *ov);
+void commit_prepared_free(struct commit_prepared *prepared); /* for sft_overlay_free; NULL is fine */
 
 #endif

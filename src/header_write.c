@@ -1,0 +1,131 @@
+/*
+ * header_write.c - a header as the reference library writes it, so that the same tensors give the
+ * same bytes whoever writes them
+ *
+ * Source: serialize() in safetensors/src/tensor.rs of the reference: tensors by dtype in descending
+ * order of its enum, then by name; serde_json without spaces; spaces up to a multiple of 8, since
+ * the data behind it shall be aligned.
+ */
+#include "num.h"
+#include "overlay.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+static int compare_tensors(uint32_t a, uint32_t b, const void *ctx)
+{
+	const struct plan_tensor *x = (const struct plan_tensor *)ctx + a;
+	const struct plan_tensor *y = (const struct plan_tensor *)ctx + b;
+
+	if (x->dtype != y->dtype)
+		return x->dtype > y->dtype ? -1 : 1;
+	return sft_name_compare(x->name, x->name_len, y->name, y->name_len);
+}
+
+static void add_text(struct sft_buf *b, const char *text)
+{
+	sft_buf_add(b, text, strlen(text));
+}
+
+/* Not printf: a header has five numbers a tensor, and up to a million tensors. */
+static void add_u64(struct sft_buf *b, uint64_t value)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	sft_buf_add(b, digits + at, sizeof(digits) - at);
+}
+
+static void add_metadata(struct sft_buf *b, const struct sft_metadata *metadata)
+{
+	add_text(b, "\"__metadata__\":{");
+	for (uint32_t i = 0; i < metadata->count; i++) {
+		const struct sft_pair *pair = &metadata->pairs[i];
+
+		if (i)
+			sft_buf_add(b, ",", 1);
+		sft_buf_json(b, pair->key, pair->key_len);
+		sft_buf_add(b, ":", 1);
+		sft_buf_json(b, pair->value, pair->value_len);
+	}
+	sft_buf_add(b, "}", 1);
+}
+
+static void add_tensor(struct sft_buf *b, const struct plan_tensor *t)
+{
+	sft_buf_json(b, t->name, t->name_len);
+	add_text(b, ":{\"dtype\":\"");
+	add_text(b, sft_dtype_name(t->dtype));
+	add_text(b, "\",\"shape\":[");
+	for (uint32_t i = 0; i < t->rank; i++) {
+		if (i)
+			sft_buf_add(b, ",", 1);
+		add_u64(b, t->shape[i]);
+	}
+	add_text(b, "],\"data_offsets\":[");
+	add_u64(b, t->begin);
+	sft_buf_add(b, ",", 1);
+	add_u64(b, t->begin + t->nbytes);
+	add_text(b, "]}");
+}
+
+/* Lay the sorted tensors end to end. */
+static int place(struct plan_tensor *tensors, size_t count, struct sft_error *err)
+{
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct sft_quoted q;
+
+		tensors[i].begin = end;
+		/* What a file can hold, off_t, with the header. */
+		if (!sft_add(end, tensors[i].nbytes, &end) ||
+		    end > INT64_MAX - 2ull * SFT_HEADER_MAX)
+			return sft_fail(
+				err, EFBIG,
+				"tensor %s: the data up to here would have more bytes than a "
+				"file can",
+				sft_quote(&q, tensors[i].name, tensors[i].name_len));
+	}
+	return 0;
+}
+
+int header_write(struct plan_tensor *tensors, size_t count, const struct sft_metadata *metadata,
+		 struct sft_buf *out, struct sft_error *err)
+{
+	static const char spaces[8] = "        ";
+	const size_t start = out->len;
+	int r = plan_sort(tensors, count, compare_tensors);
+
+	if (r < 0)
+		return sft_fail(err, -r, "no memory for the header");
+	r = place(tensors, count, err);
+	if (r < 0)
+		return r;
+	sft_buf_add(out, spaces, 8); /* the length, known at the end */
+	sft_buf_add(out, "{", 1);
+	if (metadata->present)
+		add_metadata(out, metadata);
+	for (size_t i = 0; i < count; i++) {
+		if (i || metadata->present)
+			sft_buf_add(out, ",", 1);
+		add_tensor(out, &tensors[i]);
+	}
+	sft_buf_add(out, "}", 1);
+	sft_buf_add(out, spaces, (8 - (out->len - start) % 8) % 8);
+	if (out->failed)
+		return sft_fail(err, ENOMEM, "no memory for the header");
+	uint64_t length = out->len - start - 8;
+	if (length > SFT_HEADER_MAX)
+		return sft_fail(err, EFBIG,
+				"the header of %zu tensors would have %" PRIu64
+				" bytes, and a header has at most %u",
+				count, length, SFT_HEADER_MAX);
+	sft_put_le64((unsigned char *)out->data + start, length);
+	return 0;
+}

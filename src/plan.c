@@ -1,0 +1,321 @@
+/*
+ * plan.c - what the edited checkpoint will look like: for each shard its tensors in the order of
+ * the new file, their places, the header, and whether anything differs from the committed file
+ *
+ * The overlay is only read. Where names, dtypes, shapes and metadata of a shard are all as
+ * committed, its header is kept byte for byte and every tensor keeps its place (`same_layout`).
+ */
+#include "num.h"
+#include "overlay.h"
+#include "sort.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- what blocks a commit ---- */
+
+static int refuse_problems(const struct sft_overlay *ov, struct sft_error *err)
+{
+	const uint32_t problems = sft_overlay_problems(ov);
+	const struct sft_entry *first = NULL;
+	char reason[200], more[64] = "";
+	struct sft_quoted q;
+
+	if (problems == 0)
+		return 0;
+	for (uint32_t id = 0; id < sft_overlay_count(ov); id++) {
+		const struct sft_entry *e = sft_overlay_entry(ov, id);
+		char text[sizeof(reason)];
+
+		if (!e->live || e->scratch || !sft_overlay_problem(ov, id, text, sizeof(text)))
+			continue;
+		if (first &&
+		    sft_name_compare(e->name, e->name_len, first->name, first->name_len) > 0)
+			continue;
+		first = e;
+		memcpy(reason, text, sizeof(reason));
+	}
+	if (!first)
+		return sft_fail(err, EINVAL, "%u tensors have a problem", problems);
+	if (problems > 1)
+		snprintf(more, sizeof(more), " (and %u more tensors have a problem)", problems - 1);
+	return sft_fail(
+		err, EINVAL,
+		"tensor %s: %s%s; write the missing bytes, truncate it, or declare the dtype "
+		"and shape it has in its .json",
+		sft_quote(&q, first->name, first->name_len), reason, more);
+}
+
+/* ---- which tensors a shard holds ---- */
+
+/*
+ * A tensor that is not shown since the index gives its name to another shard stays where it is, as
+ * long as that other tensor is there to hide it. Where that one was deleted or renamed it goes too:
+ * otherwise it would appear in the place of what the user has just removed.
+ */
+static bool stays_hidden(const struct sft_overlay *ov, const struct sft_tensor *t)
+{
+	const struct sft_tensor *shown = sft_checkpoint_find(ov->base, t->name, t->name_len);
+	uint32_t id;
+
+	if (shown && shown->shard == t->shard)
+		return false;
+	id = sft_overlay_find(ov, t->shard, t->name, t->name_len);
+	return id != SFT_NO_ID && sft_overlay_entry(ov, id)->shard != t->shard;
+}
+
+/* Whether the checkpoint has tensors that it does not show; hardly any has. */
+static bool has_hidden(const struct sft_checkpoint *ck)
+{
+	size_t all = 0;
+
+	for (size_t i = 0; i < sft_checkpoint_shards(ck); i++) {
+		const struct sft_file *file = sft_checkpoint_shard(ck, i)->file;
+
+		all += file ? sft_index_count(sft_file_index(file)) : 0;
+	}
+	return all != sft_checkpoint_count(ck);
+}
+
+static void add_entry(struct plan *plan, uint32_t id, const struct sft_entry *e)
+{
+	struct plan_shard *s = &plan->shards[e->shard];
+
+	s->tensors[s->count++] = (struct plan_tensor){
+		.id = id,
+		.name = e->name,
+		.shape = e->shape,
+		.nbytes = e->nbytes,
+		.name_len = e->name_len,
+		.rank = e->rank,
+		.dtype = e->dtype,
+	};
+}
+
+static void add_hidden(struct plan *plan, const struct sft_tensor *t)
+{
+	struct plan_shard *s = &plan->shards[t->shard];
+
+	s->tensors[s->count++] = (struct plan_tensor){
+		.id = SFT_NO_ID,
+		.hidden = t,
+		.name = t->name,
+		.shape = t->shape,
+		.nbytes = t->nbytes,
+		.name_len = t->name_len,
+		.rank = t->rank,
+		.dtype = t->dtype,
+	};
+}
+
+/* Go through what will be in the checkpoint: count it by shard, or, with `fill`, put it into
+ * `tensors`. */
+static void gather(const struct sft_overlay *ov, struct plan *plan, bool fill)
+{
+	for (uint32_t id = 0; id < sft_overlay_count(ov); id++) {
+		const struct sft_entry *e = sft_overlay_entry(ov, id);
+
+		if (!e->live || e->scratch)
+			continue;
+		if (fill)
+			add_entry(plan, id, e);
+		else
+			plan->shards[e->shard].count++;
+	}
+	if (!has_hidden(ov->base) || (ov->options.flags & SFT_SAME_NAMES))
+		return;
+	for (size_t i = 0; i < plan->count; i++) {
+		const struct sft_file *file = sft_checkpoint_shard(ov->base, i)->file;
+		const struct sft_index *index = file ? sft_file_index(file) : NULL;
+
+		for (size_t k = 0; index && k < sft_index_count(index); k++) {
+			const struct sft_tensor *t = sft_index_at(index, k);
+
+			if (!stays_hidden(ov, t))
+				continue;
+			if (fill)
+				add_hidden(plan, t);
+			else
+				plan->shards[i].count++;
+		}
+	}
+}
+
+static int collect(const struct sft_overlay *ov, struct plan *plan, struct sft_error *err)
+{
+	plan->count = sft_checkpoint_shards(ov->base);
+	plan->shards = calloc(plan->count + 1, sizeof(*plan->shards));
+	if (!plan->shards)
+		return sft_fail(err, ENOMEM, "no memory for the commit");
+	gather(ov, plan, false);
+	for (size_t i = 0; i < plan->count; i++) {
+		struct plan_shard *s = &plan->shards[i];
+
+		s->shard = (uint32_t)i;
+		s->tensors = calloc(s->count + 1, sizeof(*s->tensors));
+		if (!s->tensors)
+			return sft_fail(err, ENOMEM, "no memory for the commit");
+		s->count = 0;
+	}
+	gather(ov, plan, true);
+	return 0;
+}
+
+/* ---- against the committed file ---- */
+
+static bool same_bytes(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+	return a_len == b_len && memcmp(a, b, a_len) == 0;
+}
+
+static bool same_metadata(const struct sft_metadata *a, const struct sft_metadata *b)
+{
+	if (a->present != b->present || a->count != b->count)
+		return false;
+	for (uint32_t i = 0; i < a->count; i++) {
+		const struct sft_pair *x = &a->pairs[i], *y = &b->pairs[i];
+
+		if (!same_bytes(x->key, x->key_len, y->key, y->key_len) ||
+		    !same_bytes(x->value, x->value_len, y->value, y->value_len))
+			return false;
+	}
+	return true;
+}
+
+static bool same_declared(const struct plan_tensor *t, const struct sft_tensor *old)
+{
+	return t->dtype == old->dtype && t->rank == old->rank && t->nbytes == old->nbytes &&
+	       (t->rank == 0 || memcmp(t->shape, old->shape, t->rank * sizeof(*t->shape)) == 0);
+}
+
+/* Compare with the committed file; `begin` becomes the committed place as far as the layout is the
+ * same. */
+static void compare(const struct sft_overlay *ov, struct plan_shard *s, const struct sft_file *file)
+{
+	const struct sft_index *index = sft_file_index(file);
+
+	s->same_layout =
+		s->count == sft_index_count(index) &&
+		same_metadata(sft_overlay_metadata(ov, s->shard), sft_index_metadata(index));
+	s->changed = !s->same_layout;
+	for (size_t i = 0; s->same_layout && i < s->count; i++) {
+		struct plan_tensor *t = &s->tensors[i];
+		const struct sft_tensor *old = sft_index_find(index, t->name, t->name_len);
+		const struct sft_entry *e = t->hidden ? NULL : sft_overlay_entry(ov, t->id);
+
+		if (!old || !same_declared(t, old)) {
+			s->same_layout = false;
+			s->changed = true;
+			return;
+		}
+		t->begin = old->begin;
+		/* What has come to this name from elsewhere has other bytes, staged or not. */
+		if (e && (e->staged || e->committed != old))
+			s->changed = true;
+	}
+}
+
+static int compare_places(uint32_t a, uint32_t b, const void *ctx)
+{
+	const struct plan_tensor *x = (const struct plan_tensor *)ctx + a;
+	const struct plan_tensor *y = (const struct plan_tensor *)ctx + b;
+
+	if (x->begin != y->begin)
+		return x->begin < y->begin ? -1 : 1;
+	return (x->nbytes > y->nbytes) - (x->nbytes < y->nbytes);
+}
+
+/* A new header, and where it puts everything. */
+static int lay_out(const struct sft_overlay *ov, struct plan_shard *s, struct sft_error *err)
+{
+	struct sft_buf header = { 0 };
+	int r = header_write(s->tensors, s->count, sft_overlay_metadata(ov, s->shard), &header,
+			     err);
+
+	if (r < 0) {
+		sft_buf_free(&header);
+		return r;
+	}
+	s->header = header.data;
+	s->header_length = header.len;
+	s->file_size = header.len;
+	if (s->count)
+		s->file_size += s->tensors[s->count - 1].begin + s->tensors[s->count - 1].nbytes;
+	return 0;
+}
+
+static int plan_shard(const struct sft_overlay *ov, struct plan_shard *s, struct sft_error *err)
+{
+	const struct sft_shard *shard = sft_checkpoint_shard(ov->base, s->shard);
+	struct sft_error e = { 0 };
+	struct sft_quoted q;
+	int r = 0;
+
+	if (!shard->file && s->count)
+		return sft_fail(err, ENOENT, "tensor %s: its shard %s is missing",
+				sft_quote(&q, s->tensors[0].name, s->tensors[0].name_len),
+				shard->name);
+	if (!shard->file)
+		return 0;
+	compare(ov, s, shard->file);
+	if (s->same_layout) {
+		s->header_length = sft_file_data_offset(shard->file);
+		s->file_size = (uint64_t)sft_file_stat(shard->file)->st_size;
+		/* Its places matter only where something will be written. */
+		if (s->changed && plan_sort(s->tensors, s->count, compare_places) < 0)
+			r = sft_fail(&e, ENOMEM, "no memory for the commit");
+	} else {
+		r = lay_out(ov, s, &e);
+	}
+	return r < 0 ? sft_fail(err, e.errnum, "%s: %s", shard->name, e.msg) : 0;
+}
+
+int plan_make(const struct sft_overlay *ov, struct plan *plan, struct sft_error *err)
+{
+	int r;
+
+	memset(plan, 0, sizeof(*plan));
+	r = refuse_problems(ov, err);
+	if (r == 0)
+		r = collect(ov, plan, err);
+	for (size_t i = 0; r == 0 && i < plan->count; i++) {
+		r = plan_shard(ov, &plan->shards[i], err);
+		if (!plan->shards[i].same_layout && plan->shards[i].changed)
+			plan->index_changed = true;
+	}
+	if (r < 0)
+		plan_free(plan);
+	return r;
+}
+
+int plan_sort(struct plan_tensor *tensors, size_t count,
+	      int (*compare)(uint32_t a, uint32_t b, const void *ctx))
+{
+	uint32_t *order = calloc(count + 1, sizeof(*order));
+	struct plan_tensor *sorted = calloc(count + 1, sizeof(*sorted));
+	int r = order && sorted ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < count; i++)
+		order[i] = (uint32_t)i;
+	if (r == 0)
+		r = sft_sort(order, count, compare, tensors);
+	for (size_t i = 0; r == 0 && i < count; i++)
+		sorted[i] = tensors[order[i]];
+	if (r == 0)
+		memcpy(tensors, sorted, count * sizeof(*tensors));
+	free(sorted);
+	free(order);
+	return r;
+}
+
+void plan_free(struct plan *plan)
+{
+	for (size_t i = 0; i < plan->count; i++) {
+		free(plan->shards[i].header);
+		free(plan->shards[i].tensors);
+	}
+	free(plan->shards);
+	memset(plan, 0, sizeof(*plan));
+}

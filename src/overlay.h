@@ -7,8 +7,9 @@
  *
  * Staged bytes lie in `blocks`, a file of slots of SFT_BLOCK bytes. A slot's content never changes
  * once a journal record names it: an overwrite takes a new slot. A slot that was given up may be
- * written again only after a sync has made that durable. So a journal record and the hash in it can
- * always be checked against its slot, and what was fsynced cannot be lost by what came after.
+ * written again only once no durable record may need it (slots.c has the argument). So what was
+ * fsynced cannot be lost by what came after, and of what was not, each record can be checked against
+ * the hashes in it.
  */
 #ifndef SFT_OVERLAY_H
 #define SFT_OVERLAY_H
@@ -17,7 +18,7 @@
 
 #define SFT_BLOCK 65536u /* bytes of a block and of a slot */
 
-/* ---- blocks.c: a tensor's blocks, and the slots they are in ---- */
+/* ---- blocks.c: a tensor's blocks ---- */
 
 /* Open addressing, 8 bytes a place: block number -> slot. Zero-initialise. */
 struct blockmap {
@@ -31,44 +32,54 @@ int blockmap_reserve(struct blockmap *map, uint32_t more); /* -ENOMEM; put then 
 void blockmap_put(struct blockmap *map, uint32_t block, uint32_t slot);
 void blockmap_remove(struct blockmap *map, uint32_t block);
 void blockmap_free(struct blockmap *map);
+/* The lowest staged block in [first, end), or `end`. */
+uint32_t blockmap_next(const struct blockmap *map, uint32_t first, uint32_t end);
 
-/* Which slots of the blocks file are in use. */
+/* ---- slots.c: which slots of the blocks file are in use ---- */
+
+/* All three have room for `cap` slots, and end <= cap, so that giving slots back cannot fail. */
 struct slots {
-	uint32_t end;                                 /* slots in the file */
-	uint32_t *unused, unused_count, unused_cap;   /* may be written now */
-	uint32_t *pending, pending_count, pending_cap; /* free once the journal is durable */
+	uint32_t end, cap;               /* slots in the file */
+	uint32_t *unused, unused_count;  /* may be written now */
+	uint32_t *pending, pending_count; /* free once the journal is durable */
+	uint8_t *fresh;                  /* a bit a slot: no synced record names it */
+	uint32_t punched;                /* the first so many of `unused` are holes already */
 };
 
-/* ---- staging.c: the directory, its lock, its identity ---- */
+/* ---- staging.c: the directory ---- */
 
 struct staging {
-	char *path; /* the directory */
-	int dir;    /* descriptor */
-	int blocks, journal;
-	bool own_dir;     /* we made it and may remove it */
+	char *path;          /* of the directory, absolute */
+	int dir;             /* descriptor, with the lock; -1: the directory is not there */
+	int blocks, journal; /* -1: nothing was staged yet, or it was dropped */
+	bool own_dir;        /* we made it and may remove it */
 	bool broken;      /* the journal could not be kept whole, or an fsync failed: no more edits */
+	bool rewrite;     /* the journal has to be written anew before it may be called durable */
+	bool linked;      /* the directory itself is durable */
+	bool stale_blocks; /* unsynced bytes are in `blocks` */
 	uint64_t journal_end; /* bytes of whole records */
+	uint64_t synced_end;  /* as many of them are durable */
+	uint64_t allocated;   /* bytes of the journal that have room on the disk */
+	uint64_t rewrite_at;  /* journal_end above which it is worth compacting */
 };
 
-/* What the journal's first record says about a shard, to know the source again. */
-struct file_identity {
-	uint64_t ino, size;
-	int64_t mtime_sec, mtime_nsec;
-};
-
-/* ---- overlay.c ---- */
+/* ---- overlay_*.c ---- */
 
 struct overlay_entry {
-	struct sft_entry pub;         /* shape points to `declared`, to the committed tensor's shape, or to
-					 pub.nbytes */
-	char *own_name;               /* NULL: pub.name is the committed tensor's */
-	uint64_t *declared;           /* own copy; NULL with has_declared for rank 0 */
-	const struct sft_file *base;  /* where unstaged bytes come from; NULL: nowhere */
-	uint64_t base_offset;         /* in that file */
-	uint64_t base_length;         /* bytes of it that are still seen; behind them are zeros */
+	struct sft_entry pub;        /* shape points to `declared`, to the shape of `like`, or to
+					pub.nbytes */
+	char *own_name;              /* NULL: pub.name is the committed tensor's */
+	uint64_t *declared;          /* own copy; NULL with has_declared for rank 0 */
+	const struct sft_tensor *like; /* whose dtype and shape it has while nothing is declared */
+	const struct sft_file *base; /* where unstaged bytes come from; NULL: nowhere */
+	uint64_t base_offset;        /* in that file */
+	uint64_t base_length;        /* bytes of it that are still seen; behind them are zeros */
 	struct blockmap blocks;
-	bool has_declared, problem, bound; /* bound: the journal knows this id */
-	bool changed;                 /* bytes or length differ from the committed ones */
+	uint32_t journal_id; /* what the journal calls it; SFT_NO_ID: nothing yet */
+	uint32_t name_hash;
+	bool has_declared, problem;
+	bool changed; /* bytes or length differ from the committed ones */
+	bool retired; /* scratch whose `base` or `like` is of a retired checkpoint */
 };
 
 /* A file that a prepared commit puts in place. */
@@ -77,26 +88,31 @@ struct commit_target {
 	uint64_t ino, size;     /* of the temporary: tells whether the rename was done */
 };
 
+struct overlay_order; /* overlay_order.c */
+
 struct sft_overlay {
-	struct sft_overlay_options options; /* own copies of the strings */
+	struct sft_overlay_options options; /* own copies of the strings; paths are absolute */
 	char *source;                       /* as given */
 	struct sft_checkpoint *base;
 	struct sft_checkpoint **retired; /* old bases that scratch entries still refer to */
-	size_t retired_count;
-	struct sft_checkpoint *next; /* after a commit, until adopt */
-	struct commit_prepared *prepared; /* commit.c: of a commit that failed behind its PREPARED
-					     record; the next one finishes it, until then
-					     staging.broken keeps edits out. NULL otherwise */
-	struct overlay_entry **entries; /* by id */
-	uint32_t count, capacity, problem_count;
-	struct sft_metadata *metadata; /* by shard: as it is now */
+	size_t retired_count;            /* there is room for one more where an entry needs it */
+	struct sft_checkpoint *next;     /* after a commit, until adopt */
+	struct overlay_entry **entries;  /* by id */
+	struct overlay_entry *first_entries; /* the memory of those made at opening */
+	uint32_t count, capacity, first_count, problem_count;
+	uint32_t next_journal_id;
+	struct sft_metadata *metadata; /* by shard: as it is now; borrowed unless staged */
 	bool *metadata_staged;
+	size_t shard_count; /* of the two */
 	uint32_t *by_name; /* hash table of live ids, scratch apart from tensors (overlay_names.c) */
 	uint32_t by_name_capacity, by_name_used;
-	int *locks; /* flocked descriptors, a shard each, and the directory's */
+	uint64_t hash_seed;
+	struct overlay_order *order; /* live tensors in byte order; NULL until it is needed */
+	int *locks;                  /* flocked descriptors: a shard each, and the directory's */
 	size_t lock_count;
 	struct staging staging;
 	struct slots slots;
+	unsigned char *patch; /* two blocks, for writes that cover a block in part */
 	char **notes;
 	size_t note_count;
 };
@@ -119,18 +135,37 @@ char *io_dirname(const char *path);
 
 enum journal_kind { JOURNAL_PREPARED_REPLACE, JOURNAL_PREPARED_INPLACE };
 
-/* Record a commit as prepared, durably. From here on opening rolls it forward. */
+/*
+ * Record a commit as prepared, durably; syncs what is staged first. From here on opening rolls it
+ * forward. On failure the record is not there, as far as the file system can still be told so; a
+ * later opening forgets a PREPARED of which neither a temporary nor a renamed target is found.
+ */
 int journal_prepared(struct sft_overlay *ov, enum journal_kind kind,
 		     const struct commit_target *targets, size_t count, struct sft_error *err);
+/*
+ * Take a PREPARED back, durably, where none of its renames was done (of in-place: nothing was
+ * written). The session then goes on as if the commit had not been tried.
+ */
+int journal_cancelled(struct sft_overlay *ov, struct sft_error *err);
 
 /* ---- staging.c ---- */
 
-/* The commit is durable: forget the journal (that first, durably), the blocks and the result. Readers
- * go on reading staged blocks until adopt, so the file behind staging.blocks keeps its bytes till
- * then (unlinked is fine, truncated is not). Where it fails it may be called again. */
+/*
+ * The commit is durable: forget the journal (that first, durably) and the result. The blocks stay
+ * readable until sft_overlay_adopt(), so readers may go on meanwhile.
+ */
 int staging_drop(struct sft_overlay *ov, struct sft_error *err);
 /* Write the `result` file: one line. Best effort. */
 void staging_result(struct sft_overlay *ov, const char *text);
+
+/* ---- staging_lock.c ---- */
+
+/*
+ * Lock a file or directory for editing, and keep that in ov->locks, unless its inode is locked there
+ * already. EBUSY names the process that has it. A commit may lock its temporaries before they are
+ * renamed, so that the new files are never unlocked; sft_overlay_adopt() locks what is not yet.
+ */
+int staging_lock(struct sft_overlay *ov, const char *path, struct sft_error *err);
 
 /* ---- plan.c: overlay -> header and regions ---- */
 

@@ -88,6 +88,7 @@ struct commit_target {
 	uint64_t ino, size;     /* of the temporary: tells whether the rename was done */
 };
 
+struct commit_prepared;
 struct overlay_order; /* overlay_order.c */
 
 struct sft_overlay {
@@ -97,6 +98,9 @@ struct sft_overlay {
 	struct sft_checkpoint **retired; /* old bases that scratch entries still refer to */
 	size_t retired_count;            /* there is room for one more where an entry needs it */
 	struct sft_checkpoint *next;     /* after a commit, until adopt */
+	struct commit_prepared *prepared; /* commit.c: of a commit that failed behind its PREPARED
+					     record; the next one finishes it, until then
+					     staging.broken keeps edits out. NULL otherwise */
 	struct overlay_entry **entries;  /* by id */
 	struct overlay_entry *first_entries; /* the memory of those made at opening */
 	uint32_t count, capacity, first_count, problem_count;

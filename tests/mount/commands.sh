@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# ls, check and umount.
+. "$(dirname "$0")/lib.sh"
+
+make_checkpoint "$T/one.safetensors" --tensors 22 --dtype all --tensor 'scalar:F32:[]'
+make_checkpoint "$T/shards" --shards 3 --tensors 20 --tensor-bytes 100
+echo broken >"$T/bad.safetensors"
+printf '\x02\0\0\0\0\0\0\0{}' >"$T/empty.safetensors"
+
+for source in "$T/one.safetensors" "$T/shards" "$T/shards/model.safetensors.index.json" "$T/empty.safetensors"; do
+    run "$SAFETENSORFS" ls "$source"
+    check_eq "ls $source: exit status" 0 "$rc"
+    check_eq "ls $source: stderr" "" "$err"
+    count=0
+    while IFS=$'\t' read -r name dtype shape nbytes file; do
+        line=$(awk -v name="$name" '$1 == name' <<<"$out")
+        for word in "$dtype" "$shape" "$nbytes" "$file"; do
+            check "ls: $name has $word: $line" grep -qF -- " $word" <<<" ${line//, /,}"
+        done
+        count=$((count + 1))
+    done < <(reader list "$source" | jq -r '.[] | [.name, .dtype, (.shape | tojson), .nbytes, .file] | @tsv')
+    check "ls $source: lines" test "$(grep -c . <<<"$out")" -ge "$count"
+    check "ls --json $source" diff <(reader list "$source" | jq -S .) \
+        <("$SAFETENSORFS" ls --json "$source" | jq -S .)
+done
+check_refused "ls of a broken file" 'bad.safetensors' "$SAFETENSORFS" ls "$T/bad.safetensors"
+check_refused "ls of nothing" 'none.*No such file' "$SAFETENSORFS" ls "$T/none"
+if [ -c /dev/full ]; then
+    run bash -c '"$1" ls "$2" >/dev/full' - "$SAFETENSORFS" "$T/one.safetensors"
+    check_eq "ls to a full disk" 1 "$rc"
+fi
+
+# options | sources | exit status | lines of stdout, without their directory
+while IFS='|' read -r options sources status want; do
+    read -r -a words <<<"$options"
+    for source in $sources; do
+        words+=("$T/$source")
+    done
+    run "$SAFETENSORFS" check "${words[@]}"
+    check_eq "check $options $sources: exit status" "$status" "$rc"
+    check_eq "check $options $sources: stdout" "$want" "$(sed "s,^$T/,," <<<"$out" | tr '\n' ';')"
+    errors=$(grep -o bad <<<"$sources" | wc -l)
+    check_eq "check $options $sources: lines on stderr" "$errors" "$(wc -l <"$T/err")"
+done <<'END'
+|one.safetensors|0|one.safetensors: ok;
+|shards|0|shards: ok;
+|shards/model.safetensors.index.json|0|shards/model.safetensors.index.json: ok;
+|empty.safetensors|0|empty.safetensors: ok;
+-q|one.safetensors|0|;
+|bad.safetensors|1|;
+-q|bad.safetensors|1|;
+|one.safetensors shards empty.safetensors|0|one.safetensors: ok;shards: ok;empty.safetensors: ok;
+|one.safetensors bad.safetensors shards|1|one.safetensors: ok;shards: ok;
+-q|bad.safetensors one.safetensors bad.safetensors|1|;
+END
+for source in $(real_checkpoints); do
+    check "check $source" "$SAFETENSORFS" check "$source"
+done
+
+# Warnings leave the exit status alone, and -q does not hide them.
+jq '.weight_map.extra = "model-00001-of-00003.safetensors"' "$T/shards/model.safetensors.index.json" >"$T/index"
+cp "$T/index" "$T/shards/model.safetensors.index.json"
+for quiet in "" -q; do
+    run "$SAFETENSORFS" check $quiet "$T/shards"
+    check_eq "check $quiet, a warning: exit status" 0 "$rc"
+    check_match "check $quiet, a warning: stderr" "^safetensorfs: warning: .*extra" "$err"
+done
+run "$SAFETENSORFS" ls "$T/shards"
+check_eq "ls, a warning: exit status" 0 "$rc"
+
+# umount ends a foreground mount too, and its exit status says that the daemon is gone.
+mount_start "$T/one.safetensors" "$T/mnt"
+pid=${daemon_pid[$T/mnt]}
+run "$SAFETENSORFS" umount "$T/mnt/"
+check_eq "umount: exit status ($err)" 0 "$rc"
+check "umount: unmounted" is_unmounted "$T/mnt"
+check "umount: the daemon is gone" is_gone "$pid"
+mount_ended "$T/mnt"
+check_refused "umount again" "$T/mnt.*not" "$SAFETENSORFS" umount "$T/mnt"
+
+# A mount that is in use stays, and the line says so.
+mount_start "$T/one.safetensors" "$T/mnt"
+exec {open}<"$T/mnt/scalar"
+check_refused "umount while a file is open" "$T/mnt.*busy" "$SAFETENSORFS" umount "$T/mnt"
+check "it is still mounted" cat "$T/mnt/scalar"
+exec {open}<&-
+check "umount afterwards" "$SAFETENSORFS" umount "$T/mnt"
+mount_ended "$T/mnt"
+finish

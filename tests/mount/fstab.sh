@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# mount(8) finds the driver by its type, with the options that it passes of its own accord.
+. "$(dirname "$0")/lib.sh"
+[ "$(id -u)" -eq 0 ] || skip "mount(8) needs root"
+need mount.fuse3
+
+make_checkpoint "$T/a.safetensors" --tensor 'x.y:U8:[100]'
+mkdir "$T/bin" "$T/mnt"
+ln -s "$SAFETENSORFS" "$T/bin/safetensorfs"
+export PATH=$T/bin:$PATH
+
+# options | the file that has to be there
+while IFS='|' read -r options file; do
+    run mount -t fuse.safetensorfs ${options:+-o "$options"} "$T/a.safetensors" "$T/mnt"
+    check_eq "mount -o '$options' ($err)" 0 "$rc"
+    check_eq "mount -o '$options': silence" "" "$out$err"
+    check "mount -o '$options': bytes" cmp <(reader cut "$T/a.safetensors" x.y) "$T/mnt/$file"
+    check_errno "mount -o '$options': read-only" EROFS touch "$T/mnt/$file"
+    check_eq "mount -o '$options': type and source" "fuse.safetensorfs $T/a.safetensors" \
+        "$(findmnt -rno FSTYPE,SOURCE "$T/mnt")"
+    check "umount" unmount "$T/mnt"
+done <<'END'
+|x.y
+ro|x.y
+rw|x.y
+ro,layout=tree|x/y
+noexec,nodev,noatime,npy|x.y.npy
+allow_other,nofail,_netdev,x-systemd.automount|x.y
+END
+
+printf '%s %s fuse.safetensorfs ro,noauto,layout=tree 0 0\n' "$T/a.safetensors" "$T/mnt" >"$T/fstab"
+run mount -T "$T/fstab" "$T/mnt"
+check_eq "a line of fstab ($err)" 0 "$rc"
+check "a line of fstab: bytes" cmp <(reader cut "$T/a.safetensors" x.y) "$T/mnt/x/y"
+check "umount" unmount "$T/mnt"
+
+run mount -t fuse.safetensorfs -o bogus "$T/a.safetensors" "$T/mnt"
+check_match "a wrong option is named" 'bogus' "$err"
+check "nothing is mounted" is_unmounted "$T/mnt"
+echo broken >"$T/bad.safetensors"
+run mount -t fuse.safetensorfs "$T/bad.safetensors" "$T/mnt"
+check "a broken file fails" test "$rc" -ne 0
+check_match "a broken file: the reason" "bad.safetensors" "$err"
+finish

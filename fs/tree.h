@@ -58,7 +58,9 @@ struct tree_entry {
 	const char *name; /* encoded, of name_len bytes, followed by a NUL only where copied */
 	uint32_t parent;  /* entry of its directory; the root is its own */
 	uint32_t id;      /* tensor: what tree_build() was given. directory: its shard, layout=files */
+	uint32_t dir;     /* private: position among the directories */
 	uint8_t name_len, flags;
+	bool owned; /* private: the name is this entry's to free */
 };
 
 struct tree;
@@ -76,16 +78,19 @@ struct tree_source {
 	size_t count, shards;
 	/* Item i, in byte order of names; what `name` points to outlives the tree. */
 	void (*item)(void *ctx, size_t i, struct tree_item *item);
-	/* File name of shard i; asked for only by TREE_FILES. */
+	/* File name of shard i, or NULL where it is missing and shall have no directory; need not
+	 * outlive the call. Asked for only by TREE_FILES. */
 	const char *(*shard)(void *ctx, size_t i);
 };
 
 /*
  * Build the tree. `list_npy`: listings show NAME.npy. EEXIST where two tensors come to the same
- * file name (possible only for cut ones, by collision of the hash); ENOMEM.
- * Memory: at most 48 bytes a tensor, plus names that had to be encoded, plus listings (8 bytes a
- * name, made when first asked for).
+ * file name (possible only for cut ones, by collision of the hash); ENOSPC above TREE_ENTRY_MAX;
+ * ENOMEM. Memory: at most 48 bytes a tensor, 72 a directory, plus names that had to be encoded,
+ * plus listings (8 bytes a name, made when first asked for). Names are looked up by a hash with a
+ * random key, so that no checkpoint can make look-ups slow.
  */
+#define TREE_ENTRY_MAX ((1u << 30) - 1) /* entries; a listing packs entry and kind into 32 bits */
 int tree_build(enum tree_layout layout, bool list_npy, const struct tree_source *source,
 	       struct tree **out, struct sft_error *err);
 void tree_free(struct tree *tree);
@@ -107,38 +112,53 @@ uint64_t tree_parent(const struct tree *tree, uint64_t ino);
 /* The file name of a node in its directory, with its suffix and a NUL. Returns its length. */
 size_t tree_name(const struct tree *tree, uint64_t ino, char out[TREE_NAME_MAX + 1]);
 
-/* A directory's nodes in byte order of their names, without "." and "..". Immutable. */
+/*
+ * A directory's nodes in byte order of their names, without "." and "..". Immutable: a change of
+ * the directory makes a new one, this one stays as it is until it is dropped.
+ */
 struct tree_list {
 	size_t count;
 	uint64_t *inos;
 	unsigned refs; /* private */
 };
-/* The current listing; drop it with tree_list_put(). NULL where memory runs out. Any thread. */
+/*
+ * The current listing of a TREE_DIR or TREE_CONTROL; drop it with tree_list_put(), which needs no
+ * lock and may come after the tree is gone. NULL where memory runs out. Any thread.
+ */
 struct tree_list *tree_list(struct tree *tree, uint64_t dir_ino);
 void tree_list_put(struct tree_list *list);
 
-/* Subdirectories of a directory, for st_nlink. */
+/* Subdirectories of a directory, for st_nlink; .safetensorfs is not counted. */
 uint32_t tree_subdirs(const struct tree *tree, uint32_t entry);
+/* No entries in it; a metadata file does not count. */
 bool tree_dir_empty(const struct tree *tree, uint32_t entry);
 
 /* ---- changes ---- */
 
 /*
- * Add an entry; file_name is copied. The caller has looked that it is free and valid. ENOMEM;
- * ENOSPC when the numbers run out. *entry may be NULL.
+ * Add an entry, a directory where flags say so; file_name (1 to TREE_NAME_MAX bytes) is copied. The
+ * caller has looked that it is free and valid. ENOMEM; ENOSPC when the numbers run out. *entry may
+ * be NULL.
  */
 int tree_add(struct tree *tree, uint32_t parent, const char *file_name, size_t len, uint8_t flags,
 	     uint32_t id, uint32_t *entry);
+/* The entry can still be read by its number. A directory has to be empty. */
 void tree_remove(struct tree *tree, uint32_t entry);
-/* Move and rename; a directory takes what is in it along. The target name is free. ENOMEM. */
+/*
+ * Move and rename; a directory takes what is in it along. The target name is free, and not inside
+ * the directory itself. `flags` as for tree_set_flags(). ENOMEM.
+ */
 int tree_move(struct tree *tree, uint32_t entry, uint32_t parent, const char *file_name, size_t len,
 	      uint8_t flags);
-/* Change flags without moving (TREE_SIDECAR_HIDDEN, TREE_HAS_METADATA). */
+/* Change flags without moving; TREE_DEAD and TREE_IS_DIR stay as they are. */
 void tree_set_flags(struct tree *tree, uint32_t entry, uint8_t flags);
 
 /*
  * The tensor name that a file name in a directory stands for by the layout, added to `name`.
- * EINVAL where it is no valid encoding; a cut name is known only if the tree was built with it.
+ * EINVAL where it is no valid encoding, where no tensor can have the name (`__metadata__`) or be in
+ * that directory (the root of layout=files); ENOMEM. A cut name is known only if the tree was built
+ * with it, but then for the life of the tree. In layout=tree the `%` behind the name of a file whose
+ * directory has a subdirectory of that name is dropped.
  */
 int tree_tensor_name(const struct tree *tree, uint32_t parent, const char *file_name, size_t len,
 		     struct sft_buf *name);

@@ -1,0 +1,319 @@
+"""What bench.sh measures. Every value stands beside its target; ratios are against native reads of
+the same bytes in the same run: medians of pairs that alternate, since machines are noisy."""
+
+import argparse
+import contextlib
+import mmap
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+MIB = 1 << 20
+MAKE_CHECKPOINT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "make-checkpoint")
+
+SECTIONS = {}  # name -> function of a Bench, in the order of the report
+
+
+def section(function):
+    SECTIONS[function.__name__] = function
+    return function
+
+
+def size(text):
+    shift = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper(), 0)
+    return int(text[:-1] if shift else text) << shift
+
+
+def seconds(value):
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def gigabytes(nbytes, took):
+    return f"{nbytes / took / 1e9:.2f} GB/s"
+
+
+class Bench:
+    """Options, a place to work in, and the rows of the report."""
+
+    def __init__(self, options, work):
+        self.options = options
+        self.work = work
+        self.mnt = os.path.join(work, "mnt")
+        os.mkdir(self.mnt)
+        self.rows = []
+        self.checkpoints = {}
+
+    def row(self, what, value, target="", met=None):
+        verdict = "" if met is None else "ok" if met else "MISSED"
+        self.rows.append((what, value, target, verdict))
+        print(f"  {what:<52} {value:>26}  {target:>10}  {verdict}", flush=True)
+
+    def ratio(self, what, natives, ours, nbytes, target):
+        """A row: our rate as a part of the native one, the median over pairs of times."""
+        value = statistics.median(n / o for n, o in zip(natives, ours))
+        rates = gigabytes(nbytes, statistics.median(ours))
+        self.row(what, f"{value:.2f}  ({rates})", f">= {target}", value >= target)
+
+    def checkpoint(self, *arguments):
+        """A checkpoint made with these arguments, once."""
+        if arguments not in self.checkpoints:
+            path = os.path.join(self.work, f"{len(self.checkpoints)}.safetensors")
+            subprocess.run([sys.executable, MAKE_CHECKPOINT, path, *arguments], check=True,
+                           stdout=subprocess.DEVNULL)
+            self.checkpoints[arguments] = path
+        return self.checkpoints[arguments]
+
+    def tensors(self, count):
+        return self.checkpoint("--tensors", str(count), "--tensor-bytes", "16", "--short-names")
+
+    def counts(self, targets):
+        """Pairs of a number of tensors and its target, of those numbers that are asked for."""
+        asked = self.options.tensors
+        numbers = [int(n) for n in asked.split(",")] if asked else targets
+        return [(n, targets.get(n)) for n in numbers]
+
+    def start(self, source, *options):
+        """Mount; returns the seconds until the first stat was answered."""
+        begin = time.perf_counter()
+        subprocess.run([self.options.binary, source, self.mnt, *options], check=True)
+        os.stat(self.mnt)
+        return time.perf_counter() - begin
+
+    def stop(self):
+        subprocess.run([self.options.binary, "umount", self.mnt], check=True)
+
+    @contextlib.contextmanager
+    def mounted(self, source, *options):
+        took = self.start(source, *options)
+        try:
+            yield took
+        finally:
+            self.stop()
+
+    def anonymous_memory(self):
+        """RssAnon of the daemon, in bytes."""
+        status = subprocess.run([self.options.binary, "status", "--json", self.mnt], check=True,
+                                capture_output=True, text=True).stdout
+        pid = status.split('"pid":')[1].split(",")[0].strip()
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            line = next(line for line in file if line.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+
+# ---- reads ----
+
+
+class Reads:
+    """One large tensor that begins at an odd offset, and the ways to read its bytes."""
+
+    def __init__(self, bench):
+        self.bench = bench
+        self.nbytes = bench.options.size // MIB * MIB
+        self.source = bench.checkpoint("--tensor", f"x:U8:[{self.nbytes}]", "--odd")
+        self.offset = os.stat(self.source).st_size - self.nbytes
+        self.path = os.path.join(bench.mnt, "x")
+
+    def read(self, path, offset=0, piece=MIB, flags=0):
+        """Seconds to read the bytes from `offset` on, with one thread."""
+        buffer = mmap.mmap(-1, piece)  # aligned, as O_DIRECT wants it
+        fd = os.open(path, os.O_RDONLY | flags)
+        try:
+            begin = time.perf_counter()
+            os.lseek(fd, offset, os.SEEK_SET)
+            total = 0
+            while n := os.readv(fd, [buffer]):
+                total += n
+            took = time.perf_counter() - begin
+        finally:
+            os.close(fd)
+        if total != self.nbytes:
+            sys.exit(f"bench: {path}: read {total} of {self.nbytes} bytes")
+        return took
+
+    def native(self):
+        return self.read(self.source, self.offset)
+
+    def fromfile(self, path, offset=0):
+        import numpy
+
+        begin = time.perf_counter()
+        array = numpy.fromfile(path, "u1", count=self.nbytes, offset=offset)
+        took = time.perf_counter() - begin
+        assert array.nbytes == self.nbytes
+        return took
+
+    def drop(self):
+        """Make the source cold: written out, and out of the page cache."""
+        fd = os.open(self.source, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+@section
+def read(bench):
+    """Reads of one tensor, the source in the page cache, as ratios to native reads of 1 MiB."""
+    reads = Reads(bench)
+    reads.native()  # into the page cache
+    natives, firsts, agains, directs = [], [], [], []
+    for _ in range(bench.options.rounds):
+        # A mount of its own each time, so that the first read finds nothing cached.
+        with bench.mounted(reads.source):
+            natives.append(reads.native())
+            firsts.append(reads.read(reads.path))
+            agains.append(reads.read(reads.path))
+        with bench.mounted(reads.source):
+            directs.append(reads.read(reads.path, piece=16 * MIB, flags=os.O_DIRECT))
+    bench.row("native, 1 MiB", gigabytes(reads.nbytes, statistics.median(natives)))
+    bench.ratio("first read, 1 MiB", natives, firsts, reads.nbytes, 0.35)
+    bench.ratio("read again, 1 MiB", natives, agains, reads.nbytes, 0.85)
+    bench.ratio("O_DIRECT, 16 MiB", natives, directs, reads.nbytes, 0.9)
+
+
+@section
+def fromfile(bench):
+    """np.fromfile of one tensor, the source in the page cache, as ratios to native np.fromfile."""
+    try:
+        import numpy  # noqa: F401
+    except ImportError:
+        bench.row("np.fromfile", "no numpy here")
+        return
+    reads = Reads(bench)
+    reads.fromfile(reads.source, reads.offset)
+    natives, firsts, agains = [], [], []
+    for _ in range(bench.options.rounds):
+        with bench.mounted(reads.source):
+            natives.append(reads.fromfile(reads.source, reads.offset))
+            firsts.append(reads.fromfile(reads.path))
+            agains.append(reads.fromfile(reads.path))
+    bench.row("native np.fromfile", gigabytes(reads.nbytes, statistics.median(natives)))
+    bench.ratio("np.fromfile, first", natives, firsts, reads.nbytes, 0.55)
+    bench.ratio("np.fromfile, again", natives, agains, reads.nbytes, 0.9)
+
+
+@section
+def cold(bench):
+    """Reads of one tensor from a cold disk, 1 MiB at a time, as a ratio to native."""
+    reads = Reads(bench)
+    natives, ours = [], []
+    for _ in range(bench.options.rounds):
+        reads.drop()
+        natives.append(reads.native())
+        with bench.mounted(reads.source):
+            reads.drop()
+            ours.append(reads.read(reads.path))
+    bench.row("native, cold", gigabytes(reads.nbytes, statistics.median(natives)))
+    bench.ratio("cold disk, 1 MiB", natives, ours, reads.nbytes, 0.9)
+
+
+# ---- many tensors ----
+
+
+@section
+def mount(bench):
+    """From the start of the mount command to the first answer of stat."""
+    for count, target in bench.counts({1000: 0.05, 100_000: 0.4, 1_000_000: 4.0}):
+        source = bench.tensors(count)
+        times = []
+        for _ in range(bench.options.rounds):
+            with bench.mounted(source) as took:
+                times.append(took)
+        value = statistics.median(times)
+        bench.row(f"mount of {count:,} tensors", seconds(value),
+                  target and f"< {seconds(target)}", target and value < target)
+
+
+@section
+def listing(bench):
+    """ls -l of tensors and their sidecars, first and again, and the daemon's anonymous memory."""
+    for count, targets in bench.counts({10_000: None, 100_000: (1.5, 1.0, 40e6), 1_000_000: None}):
+        source = bench.tensors(count)
+        firsts, agains, memory = [], [], []
+        for _ in range(min(bench.options.rounds, 3)):
+            with bench.mounted(source):
+                memory.append([bench.anonymous_memory()])
+                for times in (firsts, agains):
+                    begin = time.perf_counter()
+                    with open(os.devnull, "w", encoding="ascii") as null:
+                        subprocess.run(["ls", "-l", bench.mnt], check=True, stdout=null,
+                                       env={**os.environ, "LC_ALL": "C"})
+                    times.append(time.perf_counter() - begin)
+                memory[-1].append(bench.anonymous_memory())
+        first_target, again_target, memory_target = targets or ("", "", "")
+        for what, times, target in (("first", firsts, first_target), ("again", agains, again_target)):
+            value = statistics.median(times)
+            bench.row(f"ls -l of {count:,} tensors ({2 * count:,} files), {what}", seconds(value),
+                      target and f"< {target} s", target and value < target)
+        for i, what in enumerate(("mounted", "listed")):
+            value = statistics.median(m[i] for m in memory)
+            bench.row(f"RssAnon, {count:,} tensors, {what}", f"{value / 1e6:.1f} MB",
+                      memory_target and f"< {memory_target / 1e6:.0f} MB",
+                      memory_target and value < memory_target)
+
+
+def parse_arguments():
+    p = argparse.ArgumentParser(
+        prog="bench.sh", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Measure reads, mounting, listing and memory.",
+        epilog="sections:\n" + "".join(f"  {n:<8} {f.__doc__}\n" for n, f in SECTIONS.items()))
+    p.add_argument("sections", nargs="*", metavar="SECTION", help="what to measure (everything)")
+    p.add_argument("--binary", required=True, help=argparse.SUPPRESS)
+    p.add_argument("--size", type=size, default=MIB << 10, help="bytes of the tensor read (1G)")
+    p.add_argument("--rounds", type=int, default=5, help="pairs to take the median of (5)")
+    p.add_argument("--tensors", help="numbers of tensors, instead of each section's own: N,N,...")
+    p.add_argument("--directory", help="where to make the checkpoints (TMPDIR)")
+    p.add_argument("--markdown", metavar="FILE", help="write the table there, too")
+    options = p.parse_args()
+    for name in options.sections:
+        if name not in SECTIONS:
+            p.error(f"{name!r} is none of the sections: {' '.join(SECTIONS)}")
+    return options
+
+
+def machine():
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return (f"{os.cpu_count()} x {models[0] if models else os.uname().machine}, "
+            f"{pages >> 30} GiB, Linux {os.uname().release}, "
+            f"{'root' if os.getuid() == 0 else 'not root'}")
+
+
+def markdown(path, bench, titles):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{machine()}; medians of {bench.options.rounds} rounds.\n\n")
+        file.write("| what | value | target | |\n| --- | --- | --- | --- |\n")
+        for i, row in enumerate(bench.rows):
+            if i in titles:
+                file.write(f"| **{titles[i]}** | | | |\n")
+            file.write("| " + " | ".join(row) + " |\n")
+
+
+def main():
+    options = parse_arguments()
+    work = tempfile.mkdtemp(prefix="safetensorfs-bench.", dir=options.directory)
+    bench, titles = Bench(options, work), {}
+    print(machine())
+    try:
+        for name in options.sections or SECTIONS:
+            titles[len(bench.rows)] = SECTIONS[name].__doc__
+            print(SECTIONS[name].__doc__)
+            SECTIONS[name](bench)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"bench: {error}")
+    finally:
+        if os.path.ismount(bench.mnt):
+            subprocess.run(["umount", "-l", bench.mnt], check=False)
+        shutil.rmtree(work)
+    if options.markdown:
+        markdown(options.markdown, bench, titles)
+    missed = sum(row[3] == "MISSED" for row in bench.rows)
+    print(f"{missed} targets missed" if missed else "every target met")
+
+
+if __name__ == "__main__":
+    main()

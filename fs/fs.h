@@ -22,7 +22,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-struct fs_attr_change; /* what chmod, chown and utimes said of an entry (edit.h) */
+enum fs_commit_result { FS_COMMIT_NONE, FS_COMMITTED, FS_COMMIT_FAILED };
 
 struct fs {
 	const struct options *opt;
@@ -30,7 +30,7 @@ struct fs {
 	struct fuse_session *se;
 
 	struct sft_checkpoint *own_checkpoint; /* read-only mounts; NULL with an overlay */
-	struct sft_overlay *overlay;           /* NULL: read-only */
+	struct sft_overlay *overlay;	       /* NULL: read-only */
 	struct tree *tree;
 
 	pthread_mutex_t edit;
@@ -40,7 +40,11 @@ struct fs {
 	mode_t dir_mode;
 	struct timespec dir_time;
 
-	struct fs_edit *edits; /* state of edit mounts (edit.h); NULL: read-only */
+	/* commit.c; under `lock`, but the progress, which anybody may read at any time */
+	enum fs_commit_result last_commit;
+	time_t last_commit_time;
+	char last_commit_error[512];
+	atomic_ullong commit_done, commit_total; /* bytes */
 };
 
 /* What FUSE takes for "for ever". */
@@ -84,12 +88,17 @@ size_t fs_tensor_regions(const struct fs *fs, uint32_t id, uint64_t offset, uint
 			 struct sft_region *regions, size_t max);
 /* Whether the node is there: its entry lives, and an F32 node's dtype has that view. */
 bool fs_node_exists(const struct fs *fs, uint64_t ino);
-/* The text of a node that is made, not read: sidecar, metadata, status, progress. False for others. */
+/* The text of a node that is made, not read: sidecar, metadata, status, progress. False for others.
+ */
 bool fs_node_text(struct fs *fs, uint64_t ino, struct sft_buf *text);
 /* The bytes of NAME.npy or NAME.f32.npy before the data. */
 void fs_npy_head(const struct fs *fs, uint64_t ino, struct sft_buf *head);
 /* 0, -ENOENT, -ENOMEM. */
 int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st);
+/* How many tensors are shown, and their bytes. */
+void fs_totals(const struct fs *fs, size_t *tensors, uint64_t *bytes);
+/* Set TREE_HAS_METADATA on the directories whose checkpoint has some. */
+void fs_mark_metadata(struct fs *fs);
 /* Source for tree_build. */
 struct tree_source fs_tree_source(struct fs *fs);
 

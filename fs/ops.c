@@ -1,13 +1,13 @@
 /*
  * ops.c - file operations that read; both kinds of mount use them
  *
- * Concurrency: libfuse calls these from several threads. A read-only mount never changes, so nothing
- * is locked. In an edit mount each takes the shared lock from looking at the tree to sending the
- * reply, since regions and texts borrow from overlay and checkpoint.
+ * Concurrency: libfuse calls these from several threads. A read-only mount never changes, so
+ * nothing is locked. In an edit mount each takes the shared lock from looking at the tree to
+ * sending the reply, since regions and texts borrow from overlay and checkpoint.
  *
- * The data path: fs_op_read -> reply_bytes -> regions -> one writev(2) from the mapping to the kernel.
- * We never touch mapped bytes ourselves: where somebody has truncated the file the writev fails and
- * the reader gets EIO, while the daemon lives.
+ * The data path: fs_op_read -> reply_bytes -> regions -> one writev(2) from the mapping to the
+ * kernel. We never touch mapped bytes ourselves: where somebody has truncated the file the writev
+ * fails and the reader gets EIO, while the daemon lives.
  */
 #include "fs.h"
 
@@ -125,9 +125,9 @@ static bool regions_to_iov(const struct sft_region *regions, size_t n, uint64_t 
 		if (r->kind == SFT_REGION_STAGED ||
 		    (r->kind == SFT_REGION_ZERO && r->length > ZEROS_MAX))
 			return false;
-		iov[i].iov_base = r->kind == SFT_REGION_ZERO ?
-					  (void *)(uintptr_t)zeros :
-					  (void *)(uintptr_t)(sft_file_map(r->file) + r->offset);
+		iov[i].iov_base = r->kind == SFT_REGION_ZERO
+					  ? (void *)(uintptr_t)zeros
+					  : (void *)(uintptr_t)(sft_file_map(r->file) + r->offset);
 		iov[i].iov_len = r->length;
 		size -= r->length;
 	}
@@ -248,7 +248,8 @@ static void reply_f32(fuse_req_t req, struct fs *fs, uint64_t ino, const struct 
 	free(buf);
 }
 
-void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset, struct fuse_file_info *fi)
+void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct sft_buf text = { 0 };
@@ -315,8 +316,7 @@ void fs_op_statfs(fuse_req_t req, fuse_ino_t ino)
 }
 
 #define XATTR_PREFIX "user.safetensors."
-static const char xattr_names[] =
-	XATTR_PREFIX "name\0" XATTR_PREFIX "dtype\0" XATTR_PREFIX "shape";
+static const char xattr_names[] = XATTR_PREFIX "name\0" XATTR_PREFIX "dtype\0" XATTR_PREFIX "shape";
 
 static int xattr_value(const struct fs *fs, uint64_t ino, const char *name, struct sft_buf *value)
 {
@@ -335,7 +335,8 @@ static int xattr_value(const struct fs *fs, uint64_t ino, const char *name, stru
 	} else if (strcmp(name, "shape") == 0) {
 		sft_buf_add(value, "[", 1);
 		for (uint32_t i = 0; i < t.rank; i++)
-			sft_buf_printf(value, "%s%llu", i ? "," : "", (unsigned long long)t.shape[i]);
+			sft_buf_printf(value, "%s%llu", i ? "," : "",
+				       (unsigned long long)t.shape[i]);
 		sft_buf_add(value, "]", 1);
 	} else {
 		return -ENODATA;

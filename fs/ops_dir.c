@@ -47,8 +47,8 @@ static uint64_t node_at(const struct fs *fs, uint64_t dir, const struct tree_lis
 	return ino;
 }
 
-static int fill(fuse_req_t req, struct fs *fs, uint64_t dir, const struct tree_list *list, char *buf,
-		size_t size, off_t offset, bool plus, size_t *used)
+static int fill(fuse_req_t req, struct fs *fs, uint64_t dir, const struct tree_list *list,
+		char *buf, size_t size, off_t offset, bool plus, size_t *used)
 {
 	char name[TREE_NAME_MAX + 1];
 	*used = 0;

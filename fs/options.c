@@ -7,9 +7,9 @@
 #include <string.h>
 
 enum action {
-	FUSE,       /* pass on */
+	FUSE,	    /* pass on */
 	FUSE_VALUE, /* pass on, has a value */
-	IGNORE,     /* of the kernel's or mount(8)'s default, or for fstab's readers */
+	IGNORE,	    /* of the kernel's or mount(8)'s default, or for fstab's readers */
 	IGNORE_VALUE,
 	RO,
 	RW,
@@ -95,8 +95,8 @@ static const struct word *find_word(const char *text)
 {
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
 		size_t n = strlen(words[i].name);
-		if (words[i].name[n - 1] == '=' ? strncmp(text, words[i].name, n) == 0 :
-						  strcmp(text, words[i].name) == 0)
+		if (words[i].name[n - 1] == '=' ? strncmp(text, words[i].name, n) == 0
+						: strcmp(text, words[i].name) == 0)
 			return &words[i];
 	}
 	return NULL;
@@ -125,9 +125,9 @@ static int set_string(char **to, const char *text, const char *value)
 
 static int set_layout(struct options *o, const char *text, const char *value)
 {
-	static const char *const names[] = { [TREE_FLAT] = "flat",
-					     [TREE_TREE] = "tree",
-					     [TREE_FILES] = "files" };
+	static const char *const names[] = {
+		[TREE_FLAT] = "flat", [TREE_TREE] = "tree", [TREE_FILES] = "files"
+	};
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (strcmp(value, names[i]) == 0) {
 			o->layout = (enum tree_layout)i;
@@ -150,18 +150,18 @@ static int set_max_threads(struct options *o, const char *text, const char *valu
 static int set_commit(struct options *o, const char *text, const char *value)
 {
 	o->inplace = strcmp(value, "inplace") == 0;
-	return o->inplace || strcmp(value, "replace") == 0 ?
-		       0 :
-		       usage(text, "the ways to commit are replace and inplace");
+	return o->inplace || strcmp(value, "replace") == 0
+		       ? 0
+		       : usage(text, "the ways to commit are replace and inplace");
 }
 
 static int mount_word(struct options *o, const char *text, bool *said_ro)
 {
 	const struct word *w = find_word(text);
 	if (!w)
-		return strncmp(text, "x-", 2) == 0 || strncmp(text, "X-", 2) == 0 ?
-			       0 :
-			       usage(text, "unknown mount option");
+		return strncmp(text, "x-", 2) == 0 || strncmp(text, "X-", 2) == 0
+			       ? 0
+			       : usage(text, "unknown mount option");
 	const char *value = text + strlen(w->name);
 	switch (w->action) {
 	case FUSE:
@@ -216,8 +216,8 @@ static int staging_word(struct options *o, enum options_for what, const char *te
 		return set_string(&o->staging, text, text + 8);
 	if (what == OPTIONS_RECOVER && strncmp(text, "output=", 7) == 0)
 		return set_string(&o->output, text, text + 7);
-	return usage(text, what == OPTIONS_RECOVER ? "recover knows -o staging=DIR and output=PATH" :
-						     "discard knows -o staging=DIR");
+	return usage(text, what == OPTIONS_RECOVER ? "recover knows -o staging=DIR and output=PATH"
+						   : "discard knows -o staging=DIR");
 }
 
 /* The words of one -o; `\,` is a comma inside a word, as libfuse reads it. */
@@ -239,8 +239,8 @@ static int parse_words(struct options *o, enum options_for what, const char *lis
 			list++;
 		if (!*text)
 			continue;
-		r = what == OPTIONS_MOUNT ? mount_word(o, text, said_ro) :
-					    staging_word(o, what, text);
+		r = what == OPTIONS_MOUNT ? mount_word(o, text, said_ro)
+					  : staging_word(o, what, text);
 	}
 	free(text);
 	return r;
@@ -248,12 +248,12 @@ static int parse_words(struct options *o, enum options_for what, const char *lis
 
 static int positional(struct options *o, enum options_for what, const char *text)
 {
-	char **to = !o->source ? &o->source :
-		    what == OPTIONS_MOUNT && !o->mountpoint ? &o->mountpoint :
-							      NULL;
+	char **to = !o->source				      ? &o->source
+		    : what == OPTIONS_MOUNT && !o->mountpoint ? &o->mountpoint
+							      : NULL;
 	if (!to)
-		return usage(text, what == OPTIONS_MOUNT ? "one source and one mountpoint, no more" :
-							   "one source, no more");
+		return usage(text, what == OPTIONS_MOUNT ? "one source and one mountpoint, no more"
+							 : "one source, no more");
 	return set_string(to, *text ? text : "''", text);
 }
 
@@ -306,8 +306,8 @@ int options_parse(struct options *o, enum options_for what, int argc, char **arg
 		else if (strncmp(a, "-o", 2) == 0 && a[2])
 			r = parse_words(o, what, a + 2, &said_ro);
 		else if (strcmp(a, "-o") == 0)
-			r = ++i < argc ? parse_words(o, what, argv[i], &said_ro) :
-					 usage("-o", "needs a list of options behind it");
+			r = ++i < argc ? parse_words(o, what, argv[i], &said_ro)
+				       : usage("-o", "needs a list of options behind it");
 		else if (what == OPTIONS_MOUNT && a[1] != '-')
 			r = parse_flags(o, a);
 		else
@@ -320,6 +320,8 @@ void options_free(struct options *o)
 {
 	free(o->source);
 	free(o->mountpoint);
+	free(o->said_source);
+	free(o->said_mountpoint);
 	free(o->staging);
 	free(o->output);
 	sft_buf_free(&o->fuse);

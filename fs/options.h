@@ -6,15 +6,16 @@
 #include "tree.h"
 
 struct options {
-	char *source, *mountpoint;
+	char *source, *mountpoint;	     /* once resolved: absolute */
+	char *said_source, *said_mountpoint; /* as given, for messages */
 	bool foreground, debug, single_thread;
 	bool edit, partial, list_npy, direct_io, inplace, allow_other;
 	bool said_rw, from_mount; /* `rw` was given; and words that only mount(8) says */
-	bool fake;                /* mount(8) -f: check the words, mount nothing */
+	bool fake;		  /* mount(8) -f: check the words, mount nothing */
 	enum tree_layout layout;
 	char *staging, *output; /* NULL: the defaults */
-	unsigned max_threads;   /* 0: libfuse's default */
-	struct sft_buf fuse;    /* what goes to libfuse, comma-separated and escaped */
+	unsigned max_threads;	/* 0: libfuse's default */
+	struct sft_buf fuse;	/* what goes to libfuse, comma-separated and escaped */
 };
 
 enum options_for { OPTIONS_MOUNT, OPTIONS_RECOVER, OPTIONS_DISCARD };

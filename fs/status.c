@@ -1,7 +1,7 @@
 /* status.c - what .safetensorfs/status and progress show */
 #include "fs.h"
 
-#include "edit.h"
+#include "commit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -36,12 +36,13 @@ static bool read_ahead(const char *mountpoint, unsigned long *kb)
 	while (f && getline(&line, &cap, f) > 0) {
 		unsigned major_number, minor_number;
 		char point[4097];
-		if (sscanf(line, "%*u %*u %u:%u %*s %4096s", &major_number, &minor_number, point) != 3)
+		if (sscanf(line, "%*u %*u %u:%u %*s %4096s", &major_number, &minor_number, point) !=
+		    3)
 			continue;
 		unescape(point);
 		if (strcmp(point, mountpoint) == 0) /* the last one is on top */
-			snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major_number,
-				 minor_number);
+			snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+				 major_number, minor_number);
 	}
 	free(line);
 	if (f)
@@ -65,7 +66,9 @@ static void problems(const struct fs *fs, struct sft_buf *json)
 	char reason[FS_REASON_MAX];
 	size_t said = 0;
 	sft_buf_printf(json, "  \"problems\": [");
-	uint32_t n = fs->overlay && sft_overlay_problems(fs->overlay) ? sft_overlay_count(fs->overlay) : 0;
+	uint32_t n = fs->overlay && sft_overlay_problems(fs->overlay)
+			     ? sft_overlay_count(fs->overlay)
+			     : 0;
 	for (uint32_t id = 0; id < n; id++) {
 		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
 		if (!e->live || !sft_overlay_problem(fs->overlay, id, reason, sizeof(reason)))
@@ -85,9 +88,11 @@ void fs_status(struct fs *fs, struct sft_buf *json)
 	unsigned long kb;
 	uint32_t tensors = 0;
 	uint64_t bytes = 0;
-	size_t shards = 0;
+	size_t shards = 0, count;
+	uint64_t total;
 	for (size_t i = 0; i < sft_checkpoint_shards(ck); i++)
 		shards += sft_checkpoint_shard(ck, i)->file != NULL;
+	fs_totals(fs, &count, &total);
 	if (fs->overlay)
 		sft_overlay_staged(fs->overlay, &tensors, &bytes);
 	sft_buf_printf(json, "{\n");
@@ -95,9 +100,10 @@ void fs_status(struct fs *fs, struct sft_buf *json)
 	text(json, "mountpoint", fs->mountpoint);
 	text(json, "mode", fs->overlay ? "edit" : "ro");
 	text(json, "layout", layout_names[fs->opt->layout]);
-	sft_buf_printf(json, "  \"pid\": %ld,\n  \"tensors\": %zu,\n  \"shards\": %zu,\n  \"bytes\": %llu,\n",
-		       (long)getpid(), fs_live_tensors(fs), shards,
-		       (unsigned long long)fs_live_bytes(fs));
+	sft_buf_printf(
+		json,
+		"  \"pid\": %ld,\n  \"tensors\": %zu,\n  \"shards\": %zu,\n  \"bytes\": %llu,\n",
+		(long)getpid(), count, shards, (unsigned long long)total);
 	if (read_ahead(fs->mountpoint, &kb))
 		sft_buf_printf(json, "  \"read_ahead_kb\": %lu,\n", kb);
 	else
@@ -112,11 +118,9 @@ void fs_status(struct fs *fs, struct sft_buf *json)
 
 void fs_progress(struct fs *fs, struct sft_buf *json)
 {
-	uint64_t done = 0, total = 0;
 	const char *staging = fs->overlay ? sft_overlay_staging(fs->overlay) : "";
-	fs_commit_progress(fs, &done, &total);
 	sft_buf_printf(json, "{ \"done\": %llu, \"total\": %llu, \"staging\": ",
-		       (unsigned long long)done, (unsigned long long)total);
+		       atomic_load(&fs->commit_done), atomic_load(&fs->commit_total));
 	sft_buf_json(json, staging, strlen(staging));
 	sft_buf_printf(json, " }\n");
 }

@@ -18,7 +18,8 @@ static void place(const struct fs *fs, struct view_tensor *out, const struct sft
 	out->declared_nbytes = t->nbytes;
 }
 
-void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out, char reason[FS_REASON_MAX])
+void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out,
+	       char reason[FS_REASON_MAX])
 {
 	uint32_t shard;
 	memset(out, 0, sizeof(*out));
@@ -47,9 +48,9 @@ void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out, char r
 		shard = t->shard;
 		place(fs, out, t);
 	}
-	out->file = shard < sft_checkpoint_shards(fs_checkpoint(fs)) ?
-			    sft_checkpoint_shard(fs_checkpoint(fs), shard)->name :
-			    "";
+	out->file = shard < sft_checkpoint_shards(fs_checkpoint(fs))
+			    ? sft_checkpoint_shard(fs_checkpoint(fs), shard)->name
+			    : "";
 }
 
 uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id)
@@ -266,18 +267,56 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 	st->st_blocks = (blkcnt_t)((size + 511) / 512);
 	if (kind == TREE_STATUS || kind == TREE_PROGRESS || kind == TREE_COMMIT) {
 		st->st_mode = S_IFREG | (kind == TREE_COMMIT ? 0200 : 0444);
-		/* These change by themselves: a new time makes the kernel drop what it has cached. */
+		/* These change by themselves: a new time makes the kernel drop what it has cached.
+		 */
 		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
 		st->st_ctim = st->st_mtim;
 		return 0;
 	}
-	uint32_t shard = kind == TREE_METADATA ? 0 : tensor_shard(fs, tree_entry(fs->tree, entry)->id);
+	uint32_t shard =
+		kind == TREE_METADATA ? 0 : tensor_shard(fs, tree_entry(fs->tree, entry)->id);
 	if (kind == TREE_METADATA && fs->opt->layout == TREE_FILES && entry != TREE_ROOT)
 		shard = tree_entry(fs->tree, entry)->id;
 	source_attr(fs, shard, st);
 	if (kind == TREE_F32)
 		st->st_mode &= ~(mode_t)0222;
 	return 0;
+}
+
+void fs_totals(const struct fs *fs, size_t *tensors, uint64_t *bytes)
+{
+	*tensors = sft_checkpoint_count(fs_checkpoint(fs));
+	*bytes = sft_checkpoint_nbytes(fs_checkpoint(fs));
+	if (!fs->overlay)
+		return;
+	*tensors = *bytes = 0;
+	for (uint32_t id = 0; id < sft_overlay_count(fs->overlay); id++) {
+		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
+		if (e->live && !e->scratch) {
+			*tensors += 1;
+			*bytes += e->nbytes;
+		}
+	}
+}
+
+void fs_mark_metadata(struct fs *fs)
+{
+	bool any = false;
+	size_t shards = sft_checkpoint_shards(fs_checkpoint(fs));
+	for (uint32_t i = 0; i < shards; i++)
+		any = any || shard_metadata(fs, i)->present;
+	for (uint32_t i = 0; i < tree_count(fs->tree); i++) {
+		const struct tree_entry *e = tree_entry(fs->tree, i);
+		if (!(e->flags & TREE_IS_DIR))
+			continue;
+		bool has = i == TREE_ROOT && any;
+		if (fs->opt->layout == TREE_FILES)
+			has = i != TREE_ROOT && e->id < shards &&
+			      shard_metadata(fs, e->id)->present;
+		tree_set_flags(
+			fs->tree, i,
+			(uint8_t)((e->flags & ~TREE_HAS_METADATA) | (has ? TREE_HAS_METADATA : 0)));
+	}
 }
 
 /* ---- what the tree is built of ---- */

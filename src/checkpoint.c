@@ -26,7 +26,7 @@ struct sft_checkpoint {
 	unsigned flags;
 	struct sft_shard *shards;
 	struct sft_file **files; /* the shards', owned */
-	char **names;            /* the shards', owned */
+	char **names;		 /* the shards', owned */
 	size_t shard_count, missing;
 	const struct sft_tensor **tensors;
 	size_t count;
@@ -46,14 +46,16 @@ static int no_memory(struct sft_error *err)
 	return sft_fail(err, ENOMEM, "no memory");
 }
 
-__attribute__((format(printf, 2, 3))) static int warn(struct sft_checkpoint *ck, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static int warn(struct sft_checkpoint *ck, const char *fmt,
+						      ...)
 {
 	char *line = NULL;
 	va_list ap;
 	va_start(ap, fmt);
 	int n = vasprintf(&line, fmt, ap);
 	va_end(ap);
-	char **grown = n < 0 ? NULL : realloc(ck->warnings, (ck->warning_count + 1) * sizeof(*grown));
+	char **grown =
+		n < 0 ? NULL : realloc(ck->warnings, (ck->warning_count + 1) * sizeof(*grown));
 	if (!grown) {
 		if (n >= 0)
 			free(line);
@@ -109,8 +111,8 @@ static int find_index(struct sft_checkpoint *ck, struct sft_error *err)
 		return sft_fail(err, errno, "%s", strerror(errno));
 	if (n > 1)
 		r = sft_fail(err, EBADMSG,
-			     "%d index files, among them %s and %s: give one of them as the source", n,
-			     entries[0]->d_name, entries[1]->d_name);
+			     "%d index files, among them %s and %s: give one of them as the source",
+			     n, entries[0]->d_name, entries[1]->d_name);
 	else if (n == 1 && asprintf(&ck->index_path, "%s/%s", ck->path, entries[0]->d_name) < 0) {
 		ck->index_path = NULL;
 		r = no_memory(err);
@@ -146,8 +148,8 @@ static int resolve(struct sft_checkpoint *ck, const char *source, struct sft_err
 		return sft_fail(err, errno, "%s", strerror(errno));
 	ck->is_directory = S_ISDIR(st.st_mode);
 	if (!ck->is_directory && ends_with(source, ".index.json")) {
-		/* Not the resolved name: in a hub's cache the index is a link to somewhere without the
-		 * shards. */
+		/* Not the resolved name: in a hub's cache the index is a link to somewhere without
+		 * the shards. */
 		char *copy = strdup(source);
 		if (!copy)
 			return no_memory(err);
@@ -182,7 +184,8 @@ static int refuse_missing(const struct sft_checkpoint *ck, struct sft_error *err
 	}
 	if (named < ck->missing)
 		sft_buf_printf(&list, " and %zu more", ck->missing - named);
-	int r = sft_fail(err, ENOENT, "%zu of %zu shards missing (-o partial mounts without them): %s",
+	int r = sft_fail(err, ENOENT,
+			 "%zu of %zu shards missing (-o partial mounts without them): %s",
 			 ck->missing, ck->shard_count, list.failed ? "" : list.data);
 	sft_buf_free(&list);
 	return r;
@@ -204,8 +207,9 @@ static int open_shards(struct sft_checkpoint *ck, struct sft_error *err)
 		if (r == -ENOENT && ck->index_path) {
 			ck->missing++;
 		} else if (r < 0) {
-			return ck->is_directory ? sft_fail(err, e.errnum, "%s: %s", ck->names[i], e.msg) :
-						  sft_fail(err, e.errnum, "%s", e.msg);
+			return ck->is_directory
+				       ? sft_fail(err, e.errnum, "%s: %s", ck->names[i], e.msg)
+				       : sft_fail(err, e.errnum, "%s", e.msg);
 		}
 		ck->shards[i] = (struct sft_shard){ ck->names[i], ck->files[i] };
 	}
@@ -267,10 +271,11 @@ static int settle(struct sft_checkpoint *ck, const struct weight_map *map, size_
 	struct sft_quoted q;
 	sft_quote(&q, a->name, a->name_len);
 	if (!ck->index_path)
-		return sft_fail(err, EBADMSG,
-				"tensor %s is in two files, %s and %s (layout=files shows each file as "
-				"a directory)",
-				q.text, ck->names[a->shard], ck->names[b->shard]);
+		return sft_fail(
+			err, EBADMSG,
+			"tensor %s is in two files, %s and %s (layout=files shows each file as "
+			"a directory)",
+			q.text, ck->names[a->shard], ck->names[b->shard]);
 	const struct weight_map_entry *e = weight_map_find(map, a->name, a->name_len);
 	*owner = NULL;
 	for (size_t i = first; e && i < end; i++) {
@@ -288,7 +293,8 @@ static int settle(struct sft_checkpoint *ck, const struct weight_map *map, size_
 }
 
 /* Leave one tensor of each name, unless the same names are allowed. */
-static int settle_all(struct sft_checkpoint *ck, const struct weight_map *map, struct sft_error *err)
+static int settle_all(struct sft_checkpoint *ck, const struct weight_map *map,
+		      struct sft_error *err)
 {
 	size_t kept = 0;
 	for (size_t i = 0, end; i < ck->count; i = end) {
@@ -352,7 +358,8 @@ static int compare_with_index(struct sft_checkpoint *ck, const struct weight_map
 	if (r == 0)
 		r = warn_difference(ck, &elsewhere, "is in another shard than the index says", err);
 	if (r == 0)
-		r = warn_difference(ck, &unlisted, "is in a shard, and the index does not list it", err);
+		r = warn_difference(ck, &unlisted, "is in a shard, and the index does not list it",
+				    err);
 	return r;
 }
 

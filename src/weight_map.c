@@ -48,9 +48,9 @@ static int decode(struct weight_map *map, const struct sft_json *j, unsigned obj
 					sft_quote(&q, e->name, e->name_len));
 		size_t len = sft_json_decode(j, token, out);
 		if (!is_plain_file_name(out, len))
-			return sft_fail(err, EBADMSG,
-					"weight_map: %s: %s is not a plain file name",
-					sft_quote(&q, e->name, e->name_len), sft_quote(&v, out, len));
+			return sft_fail(err, EBADMSG, "weight_map: %s: %s is not a plain file name",
+					sft_quote(&q, e->name, e->name_len),
+					sft_quote(&v, out, len));
 		values[i] = out;
 		out += len + 1;
 		token++;

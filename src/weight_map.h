@@ -9,7 +9,7 @@ struct weight_map {
 		const char *name; /* decoded */
 		uint32_t name_len;
 		uint32_t file; /* position in files */
-	} *entries;            /* in byte order of names */
+	} * entries;	       /* in byte order of names */
 	size_t count;
 	const char **files; /* each once, in byte order */
 	size_t file_count;

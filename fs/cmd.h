@@ -1,0 +1,51 @@
+/*
+ * cmd.h - the verbs of the command line
+ *
+ * Each takes the arguments behind the verb and returns the exit code: 0, 1 after a line that says
+ * why, 2 for wrong usage after a line that names the wrong word.
+ */
+#ifndef CMD_H
+#define CMD_H
+
+#include "sft.h"
+
+#include <time.h>
+
+int cmd_mount(int argc, char **argv); /* mount.c */
+/* As mount(8) calls a helper: SOURCE MOUNTPOINT [-sfnv] [-o ...] [-t TYPE] [-N NAMESPACE]. */
+int cmd_mount_helper(int argc, char **argv);
+int cmd_ls(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_commit(int argc, char **argv); /* cmd_umount.c */
+int cmd_umount(int argc, char **argv);
+int cmd_recover(int argc, char **argv);
+int cmd_discard(int argc, char **argv); /* cmd_recover.c */
+
+/* ---- what several verbs need (cmd.c) ---- */
+
+/*
+ * Options that are single words, such as --json: sets found[i] for names[i] (NULL ends them) and
+ * moves the other arguments to the front. Returns how many those are, or -1 after a usage line.
+ */
+int cmd_words(int argc, char **argv, const char *const *names, bool *found);
+/* Log the usage error "SUBJECT: reason" and return 2. */
+int cmd_usage(const char *word, const char *reason);
+
+/*
+ * Read a control file of the mount at `mountpoint` as parsed JSON text. Returns 0, or 1 after a
+ * line that says that it is no mount of ours, or is dead.
+ */
+int cmd_read_control(const char *mountpoint, const char *name, struct sft_buf *text);
+
+/* A progress bar on stderr, shown only on a terminal and once a second has gone by. */
+struct cmd_progress {
+	const char *what;
+	struct timespec start, last;
+	bool shown;
+};
+void cmd_progress_start(struct cmd_progress *p, const char *what);
+void cmd_progress_step(struct cmd_progress *p, uint64_t done, uint64_t total); /* bytes */
+void cmd_progress_end(struct cmd_progress *p);				       /* wipes the line */
+
+#endif

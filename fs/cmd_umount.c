@@ -1,0 +1,250 @@
+/* cmd_umount.c - commit and umount: they return the real result */
+#include "cmd.h"
+#include "json.h"
+#include "log.h"
+#include "mountpoint.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* What we need to know of a mount. */
+struct target {
+	const char *mountpoint;
+	struct sft_buf text; /* status */
+	struct sft_json json;
+	uint64_t pid;
+	bool edit;
+	char *source;
+};
+
+static char *string_at(const struct sft_json *j, const char *key)
+{
+	unsigned i = sft_json_get(j, 0, key);
+	char *s = NULL;
+	if (sft_json_is_string(j, i))
+		s = malloc((size_t)(j->tokens[i].end - j->tokens[i].start) + 1);
+	if (s)
+		sft_json_decode(j, i, s);
+	return s;
+}
+
+static void target_free(struct target *t)
+{
+	sft_json_free(&t->json);
+	sft_buf_free(&t->text);
+	free(t->source);
+}
+
+static int target_open(struct target *t, const char *mountpoint)
+{
+	struct sft_error err = { 0 };
+	memset(t, 0, sizeof(*t));
+	t->mountpoint = mountpoint;
+	if (cmd_read_control(mountpoint, "status", &t->text) != 0)
+		return 1;
+	if (sft_json_parse(&t->json, t->text.data, t->text.len, 0, &err) < 0) {
+		log_error(mountpoint, "%s", err.msg);
+		return 1;
+	}
+	t->edit = sft_json_equal(&t->json, sft_json_get(&t->json, 0, "mode"), "edit");
+	t->source = string_at(&t->json, "source");
+	if (!sft_json_u64(&t->json, sft_json_get(&t->json, 0, "pid"), &t->pid) || !t->source) {
+		log_error(mountpoint, "its status is not understood");
+		return 1;
+	}
+	return 0;
+}
+
+/* ---- commit ---- */
+
+struct watch {
+	const char *mountpoint;
+	atomic_bool done;
+};
+
+/* Show how far the commit is, while the write that asked for it waits. */
+static void *watch_progress(void *ctx)
+{
+	struct watch *w = ctx;
+	struct cmd_progress bar;
+	cmd_progress_start(&bar, "commit");
+	while (!atomic_load(&w->done)) {
+		struct sft_buf text = { 0 };
+		struct sft_json j = { 0 };
+		uint64_t done, total;
+		poll(NULL, 0, 200);
+		if (isatty(STDERR_FILENO) && !atomic_load(&w->done) &&
+		    cmd_read_control(w->mountpoint, "progress", &text) == 0 &&
+		    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0 &&
+		    sft_json_u64(&j, sft_json_get(&j, 0, "done"), &done) &&
+		    sft_json_u64(&j, sft_json_get(&j, 0, "total"), &total))
+			cmd_progress_step(&bar, done, total);
+		sft_json_free(&j);
+		sft_buf_free(&text);
+	}
+	cmd_progress_end(&bar);
+	return NULL;
+}
+
+/* Write to the control file; the answer of write(2) is the commit's. 0 or an errno. */
+static int ask_for_commit(const char *mountpoint)
+{
+	char *path = NULL;
+	struct watch w = { .mountpoint = mountpoint };
+	pthread_t watcher;
+	if (asprintf(&path, "%s/.safetensorfs/commit", mountpoint) < 0)
+		return ENOMEM;
+	int fd = open(path, O_WRONLY | O_CLOEXEC), result = 0;
+	free(path);
+	if (fd < 0)
+		return errno;
+	bool watched = pthread_create(&watcher, NULL, watch_progress, &w) == 0;
+	while (write(fd, "1\n", 2) < 0) {
+		if (errno == EINTR)
+			continue;
+		result = errno;
+		break;
+	}
+	close(fd);
+	atomic_store(&w.done, true);
+	if (watched)
+		pthread_join(watcher, NULL);
+	return result;
+}
+
+/* Say why: every tensor that blocks it, and the reason that the daemon kept. */
+static void explain(const char *mountpoint, int error)
+{
+	struct target t;
+	if (target_open(&t, mountpoint) == 0) {
+		const struct sft_json *j = &t.json;
+		unsigned array = sft_json_get(j, 0, "problems");
+		unsigned end = array ? sft_json_next(j, array) : 0;
+		for (unsigned i = array + 1; array && i < end; i = sft_json_next(j, i)) {
+			unsigned name = sft_json_get(j, i, "tensor");
+			unsigned reason = sft_json_get(j, i, "reason");
+			log_error(mountpoint, "tensor %.*s: %.*s",
+				  j->tokens[name].end - j->tokens[name].start,
+				  j->text + j->tokens[name].start,
+				  j->tokens[reason].end - j->tokens[reason].start,
+				  j->text + j->tokens[reason].start);
+		}
+		unsigned last = sft_json_get(j, 0, "last_commit");
+		unsigned why = last ? sft_json_get(j, last, "error") : 0;
+		if (sft_json_is_string(j, why)) {
+			log_error(mountpoint, "not committed: %.*s",
+				  j->tokens[why].end - j->tokens[why].start,
+				  j->text + j->tokens[why].start);
+			error = 0;
+		}
+	}
+	if (error)
+		log_error(mountpoint, "not committed: %s", strerror(error));
+	target_free(&t);
+}
+
+static int commit(const char *mountpoint)
+{
+	int error = ask_for_commit(mountpoint);
+	if (error)
+		explain(mountpoint, error);
+	return error ? 1 : 0;
+}
+
+int cmd_commit(int argc, char **argv)
+{
+	static const char *const names[] = { NULL };
+	struct target t;
+	int n = cmd_words(argc, argv, names, NULL);
+	if (n != 1)
+		return n < 0 ? 2
+			     : cmd_usage(n ? argv[1] : "MOUNTPOINT",
+					 n ? "one mountpoint, no more" : "missing");
+	int code = target_open(&t, argv[0]);
+	if (code == 0 && !t.edit) {
+		log_error(argv[0], "is mounted read-only: there is nothing to commit");
+		code = 1;
+	}
+	if (code == 0)
+		code = commit(argv[0]);
+	target_free(&t);
+	return code;
+}
+
+/* ---- umount ---- */
+
+/* Wait until the daemon has ended. A pidfd cannot be fooled by a zombie or a reused number. */
+static void wait_for_end(int pidfd)
+{
+	struct pollfd p = { pidfd, POLLIN, 0 };
+	while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
+		;
+}
+
+/* Where this mount keeps what is staged. */
+static char *staging_of(const char *mountpoint)
+{
+	struct sft_buf text = { 0 };
+	struct sft_json j = { 0 };
+	char *staging = NULL;
+	if (cmd_read_control(mountpoint, "progress", &text) == 0 &&
+	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0)
+		staging = string_at(&j, "staging");
+	sft_json_free(&j);
+	sft_buf_free(&text);
+	return staging;
+}
+
+static int unmount(const struct target *t)
+{
+	struct sft_error err = { 0 };
+	char *staging = t->edit ? staging_of(t->mountpoint) : NULL;
+	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
+	int code = 0;
+	if (mountpoint_unmount(t->mountpoint, &err) < 0) {
+		log_error(t->mountpoint, "%s", err.msg);
+		code = 1;
+	} else {
+		wait_for_end(pidfd);
+		/* What was written between our commit and the unmount is committed by the daemon.
+		 */
+		if (staging && sft_staging_exists(t->source, staging)) {
+			log_error(t->mountpoint,
+				  "unmounted, but not all was committed; the edits are in %s, and "
+				  "`result` there says why",
+				  staging);
+			code = 1;
+		}
+	}
+	if (pidfd >= 0)
+		close(pidfd);
+	free(staging);
+	return code;
+}
+
+int cmd_umount(int argc, char **argv)
+{
+	static const char *const names[] = { NULL };
+	struct target t;
+	int n = cmd_words(argc, argv, names, NULL);
+	if (n != 1)
+		return n < 0 ? 2
+			     : cmd_usage(n ? argv[1] : "MOUNTPOINT",
+					 n ? "one mountpoint, no more" : "missing");
+	int code = target_open(&t, argv[0]);
+	if (code == 0 && t.edit)
+		code = commit(argv[0]);
+	if (code == 0)
+		code = unmount(&t);
+	target_free(&t);
+	return code;
+}

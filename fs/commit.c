@@ -1,0 +1,90 @@
+/* commit.c - committing a mount's edits */
+#include "commit.h"
+
+#include "log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+static void report(void *ctx, uint64_t done, uint64_t total)
+{
+	struct fs *fs = ctx;
+	atomic_store(&fs->commit_done, done);
+	atomic_store(&fs->commit_total, total);
+}
+
+/* Log every tensor that blocks the commit; the error itself has room for one. */
+static void log_problems(const struct fs *fs)
+{
+	char reason[FS_REASON_MAX];
+	struct sft_quoted q;
+	if (sft_overlay_problems(fs->overlay) == 0)
+		return;
+	for (uint32_t id = 0; id < sft_overlay_count(fs->overlay); id++) {
+		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
+		if (e->live && sft_overlay_problem(fs->overlay, id, reason, sizeof(reason)))
+			log_error(fs->opt->source, "tensor %s: %s",
+				  sft_quote(&q, e->name, e->name_len), reason);
+	}
+}
+
+/* Under the exclusive lock: status reads it. */
+static void keep_result(struct fs *fs, int r, const struct sft_error *err)
+{
+	fs->last_commit = r < 0 ? FS_COMMIT_FAILED : FS_COMMITTED;
+	fs->last_commit_time = time(NULL);
+	snprintf(fs->last_commit_error, sizeof(fs->last_commit_error), "%s", r < 0 ? err->msg : "");
+}
+
+int fs_commit(struct fs *fs, struct sft_error *err)
+{
+	struct sft_error e = { 0 };
+	struct sft_progress progress = { report, fs };
+	char note[160] = "";
+	if (!fs->overlay)
+		return sft_fail(err, EROFS, "mounted read-only: there is nothing to commit");
+	pthread_mutex_lock(&fs->edit);
+	if (!sft_overlay_dirty(fs->overlay)) {
+		pthread_mutex_unlock(&fs->edit);
+		return 0;
+	}
+	report(fs, 0, 0);
+	int r = sft_overlay_commit(fs->overlay, &progress, note, &e);
+	pthread_rwlock_wrlock(&fs->lock);
+	if (r == 0)
+		sft_overlay_adopt(fs->overlay);
+	keep_result(fs, r, &e);
+	pthread_rwlock_unlock(&fs->lock);
+	if (note[0])
+		log_warning(fs->opt->source, "%s", note);
+	if (r < 0) {
+		log_problems(fs);
+		log_error(fs->opt->source, "not committed: %s", e.msg);
+		log_info(fs->opt->source, "edits are kept in %s", sft_overlay_staging(fs->overlay));
+	} else {
+		log_info(fs->opt->source, "committed");
+	}
+	pthread_mutex_unlock(&fs->edit);
+	return r < 0 ? sft_fail(err, -r, "%s", e.msg) : 0;
+}
+
+void fs_last_commit(const struct fs *fs, struct sft_buf *json)
+{
+	char when[32];
+	struct tm tm;
+	if (fs->last_commit == FS_COMMIT_NONE) {
+		sft_buf_printf(json, "null");
+		return;
+	}
+	gmtime_r(&fs->last_commit_time, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	sft_buf_printf(json, "{ \"result\": \"%s\", \"time\": \"%s\", \"error\": ",
+		       fs->last_commit == FS_COMMITTED ? "committed" : "failed", when);
+	if (fs->last_commit == FS_COMMITTED)
+		sft_buf_printf(json, "null");
+	else
+		sft_buf_json(json, fs->last_commit_error, strlen(fs->last_commit_error));
+	sft_buf_printf(json, " }");
+}

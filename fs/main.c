@@ -1,0 +1,85 @@
+/* main.c - the first word: a verb, or else what to mount */
+#include "cmd.h"
+#include "log.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char usage[] =
+	"usage: safetensorfs [mount] SOURCE MOUNTPOINT [-f] [-d] [-s] [-o OPTION,...]\n"
+	"       safetensorfs ls [--json] SOURCE\n"
+	"       safetensorfs check [-q] SOURCE...\n"
+	"       safetensorfs status [--json] MOUNTPOINT\n"
+	"       safetensorfs commit MOUNTPOINT\n"
+	"       safetensorfs umount MOUNTPOINT\n"
+	"       safetensorfs recover SOURCE [-o staging=DIR,output=PATH]\n"
+	"       safetensorfs discard SOURCE [-o staging=DIR]\n"
+	"       safetensorfs --help | --version\n"
+	"\n"
+	"Mounts a safetensors checkpoint (a file, a directory of shards or its index.json) and "
+	"shows\n"
+	"each tensor as a file of raw bytes, with NAME.json (dtype, shape, offsets) and NAME.npy "
+	"beside\n"
+	"it. Read-only, unless -o edit: then edits are staged, and the checkpoint is regenerated "
+	"when it\n"
+	"is unmounted.\n"
+	"\n"
+	"mount options:\n"
+	"  ro                   read-only (default)\n"
+	"  edit                 stage edits; commit on unmount, or by `safetensorfs commit`\n"
+	"  layout=flat          one directory, a file a tensor (default)\n"
+	"  layout=tree          a directory for each part of a name between dots\n"
+	"  layout=files         a directory for each shard\n"
+	"  npy                  list the NAME.npy views too (they always open)\n"
+	"  partial              mount although shards are missing\n"
+	"  direct_io            bypass the page cache\n"
+	"  staging=DIR          keep staged edits there\n"
+	"  output=PATH          commit to PATH, never touch SOURCE\n"
+	"  commit=replace       write a new file and rename it (default)\n"
+	"  commit=inplace       write into SOURCE where names and shapes are unchanged\n"
+	"  allow_other, ...     libfuse's own\n"
+	"\n"
+	"  -f  stay in the foreground    -d  print FUSE messages    -s  one thread\n"
+	"\n"
+	"A source that is called like a verb is given as ./ls.\n";
+
+static int cmd_help(int argc, char **argv)
+{
+	fputs(usage, stdout);
+	return 0;
+}
+
+static int cmd_version(int argc, char **argv)
+{
+	printf("safetensorfs %s\n", SAFETENSORFS_VERSION);
+	return 0;
+}
+
+static const struct verb {
+	const char *name;
+	int (*run)(int argc, char **argv); /* what stands behind the verb */
+} verbs[] = {
+	{ "mount", cmd_mount },	      { "ls", cmd_ls },
+	{ "check", cmd_check },	      { "status", cmd_status },
+	{ "commit", cmd_commit },     { "umount", cmd_umount },
+	{ "recover", cmd_recover },   { "discard", cmd_discard },
+	{ "--help", cmd_help },	      { "-h", cmd_help },
+	{ "--version", cmd_version }, { "-V", cmd_version },
+};
+
+int main(int argc, char **argv)
+{
+	const char *slash = strrchr(argv[0] ? argv[0] : "", '/');
+	const char *self = slash ? slash + 1 : argv[0];
+	if (self && strncmp(self, "mount.", 6) == 0)
+		return cmd_mount_helper(argc - 1, argv + 1);
+	if (argc < 2) {
+		log_error("SOURCE", "missing (see safetensorfs --help)");
+		return 2;
+	}
+	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		if (strcmp(argv[1], verbs[i].name) == 0)
+			return verbs[i].run(argc - 2, argv + 2);
+	}
+	return cmd_mount(argc - 1, argv + 1);
+}

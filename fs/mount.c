@@ -1,0 +1,218 @@
+/*
+ * mount.c - the verb mount: words, processes, who waits for whom
+ *
+ * Two processes. One serves; the other waits on a pipe for "mounted", asks the mount a first
+ * question, and so knows that it answers. Daemonizing, the one that waits is the one that was
+ * called, and its exit code is the answer; with -f it is a short-lived child. libfuse's own
+ * daemonizing would return 0 before the work is done.
+ */
+#include "cmd.h"
+#include "log.h"
+#include "mountpoint.h"
+#include "options.h"
+#include "session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct announce {
+	int pipe; /* where to write that it is mounted */
+	bool daemonize;
+};
+
+static void become_daemon(void)
+{
+	setsid();
+	if (chdir("/") < 0)
+		log_warning("/", "%s", strerror(errno));
+	log_to_syslog();
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int fd = 0; null >= 0 && fd <= STDERR_FILENO; fd++)
+		dup2(null, fd);
+	if (null > STDERR_FILENO)
+		close(null);
+}
+
+static void mounted(void *ctx)
+{
+	struct announce *a = ctx;
+	char yes = 'M';
+	if (a->daemonize)
+		become_daemon();
+	ssize_t n = write(a->pipe, &yes, 1);
+	(void)n; /* where nobody waits any more, serving goes on */
+	close(a->pipe);
+	a->pipe = -1;
+}
+
+/* Wait until the other process has mounted, and until the mount answers. False where it failed: the
+ * server has said why. */
+static bool wait_for_mount(int pipe, const char *mountpoint)
+{
+	char yes;
+	struct stat st;
+	ssize_t n;
+	while ((n = read(pipe, &yes, 1)) < 0 && errno == EINTR)
+		;
+	close(pipe);
+	if (n != 1)
+		return false;
+	if (stat(mountpoint, &st) < 0) {
+		log_error(mountpoint, "mounted, and does not answer: %s", strerror(errno));
+		return false;
+	}
+	mountpoint_raise_read_ahead(st.st_dev);
+	return true;
+}
+
+static int serve(const struct options *o, int pipe)
+{
+	struct announce a = { pipe, !o->foreground };
+	int code = session_run(o, mounted, &a);
+	if (a.pipe >= 0)
+		close(a.pipe);
+	return code;
+}
+
+/* Daemonizing: the child serves, we wait. */
+static int run_daemon(const struct options *o)
+{
+	int fds[2], status;
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		log_error(o->mountpoint, "%s", strerror(errno));
+		return 1;
+	}
+	pid_t child = fork();
+	if (child < 0) {
+		log_error(o->mountpoint, "cannot fork: %s", strerror(errno));
+		return 1;
+	}
+	if (child == 0) {
+		close(fds[0]);
+		return serve(o, fds[1]);
+	}
+	close(fds[1]);
+	if (wait_for_mount(fds[0], o->mountpoint))
+		return 0;
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFSIGNALED(status))
+		log_error(o->mountpoint, "the daemon was killed by signal %d", WTERMSIG(status));
+	return 1;
+}
+
+/* With -f: we serve; a grandchild, which nobody has to reap, looks whether it answers. */
+static int run_foreground(const struct options *o)
+{
+	int fds[2];
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		log_error(o->mountpoint, "%s", strerror(errno));
+		return 1;
+	}
+	pid_t child = fork();
+	if (child == 0) {
+		close(fds[1]);
+		if (fork() == 0)
+			wait_for_mount(fds[0], o->mountpoint);
+		_exit(0);
+	}
+	close(fds[0]);
+	while (child > 0 && waitpid(child, NULL, 0) < 0 && errno == EINTR)
+		;
+	return serve(o, fds[1]);
+}
+
+/* A path that still means the same after chdir("/"). */
+static int make_absolute(char **path)
+{
+	char *cwd, *whole = NULL;
+	if (!*path || (*path)[0] == '/')
+		return 0;
+	cwd = getcwd(NULL, 0);
+	if (!cwd || asprintf(&whole, "%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, *path) < 0) {
+		log_error(*path, "%s", strerror(errno));
+		free(cwd);
+		return -1;
+	}
+	free(cwd);
+	free(*path);
+	*path = whole;
+	return 0;
+}
+
+static int resolve_paths(struct options *o)
+{
+	struct sft_error err = { 0 };
+	char *mountpoint = mountpoint_resolve(o->mountpoint, &err);
+	if (!mountpoint) {
+		log_error(o->mountpoint, "%s", err.msg);
+		return -1;
+	}
+	o->said_mountpoint = o->mountpoint;
+	o->mountpoint = mountpoint;
+	o->said_source = strdup(o->source);
+	return !o->said_source || make_absolute(&o->source) || make_absolute(&o->staging) ||
+	       make_absolute(&o->output);
+}
+
+/* Descriptors that our caller forgot to close would be held open as long as the mount; and 0 to 2
+ * must be something, or the first files that we open would be taken for them. */
+static void tidy_descriptors(void)
+{
+	int fd;
+	do
+		fd = open("/dev/null", O_RDWR);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	closefrom(STDERR_FILENO + 1);
+}
+
+static int mount_parsed(struct options *o)
+{
+	if (o->fake)
+		return 0;
+	tidy_descriptors();
+	if (resolve_paths(o) != 0)
+		return 1;
+	return o->foreground ? run_foreground(o) : run_daemon(o);
+}
+
+int cmd_mount(int argc, char **argv)
+{
+	struct options o;
+	int code = options_parse(&o, OPTIONS_MOUNT, argc, argv);
+	if (code == 0)
+		code = mount_parsed(&o);
+	options_free(&o);
+	return code;
+}
+
+/* Drop what mount(8) says to every helper and means nothing here. */
+int cmd_mount_helper(int argc, char **argv)
+{
+	struct options o;
+	bool fake = false;
+	int kept = 0;
+	for (int i = 0; i < argc; i++) {
+		const char *a = argv[i];
+		bool flags = a[0] == '-' && a[1] && strspn(a + 1, "sfnv") == strlen(a + 1);
+		if (flags)
+			fake = fake || strchr(a, 'f');
+		else if (strcmp(a, "-t") == 0 || strcmp(a, "-N") == 0)
+			i++;
+		else
+			argv[kept++] = argv[i];
+	}
+	int code = options_parse(&o, OPTIONS_MOUNT, kept, argv);
+	o.fake = fake;
+	o.from_mount = true;
+	if (code == 0)
+		code = mount_parsed(&o);
+	options_free(&o);
+	return code;
+}

@@ -1,0 +1,144 @@
+/* mountpoint.c - the directory to mount on */
+#include "mountpoint.h"
+
+#include <errno.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define READ_AHEAD_KB 4096
+
+char *mountpoint_resolve(const char *mountpoint, struct sft_error *err)
+{
+	char *whole = realpath(mountpoint, NULL);
+	if (whole)
+		return whole;
+	if (errno != ENOTCONN && errno != EACCES) {
+		sft_fail(err, errno, "%s", strerror(errno));
+		return NULL;
+	}
+	/* A dead mount cannot be looked at, but its parent can. */
+	size_t n = strlen(mountpoint);
+	while (n > 1 && mountpoint[n - 1] == '/')
+		n--;
+	char *copy = strndup(mountpoint, n), *slash = copy ? strrchr(copy, '/') : NULL;
+	const char *base = slash ? slash + 1 : copy;
+	if (slash)
+		*slash = '\0';
+	char *parent = copy ? realpath(!slash ? "." : slash == copy ? "/" : copy, NULL) : NULL;
+	if (!parent ||
+	    asprintf(&whole, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, base) < 0) {
+		sft_fail(err, errno, "%s", strerror(errno));
+		whole = NULL;
+	}
+	free(parent);
+	free(copy);
+	return whole;
+}
+
+/* Whether `path` or a directory above it is the directory of `st`. *itself: `path` is. */
+static bool is_or_lies_in(const char *path, const struct stat *st, bool *itself)
+{
+	bool found = false;
+	char *p = strdup(path);
+	*itself = true;
+	while (p && *p) {
+		struct stat here;
+		if (stat(p, &here) == 0 && here.st_dev == st->st_dev && here.st_ino == st->st_ino) {
+			found = true;
+			break;
+		}
+		*itself = false;
+		char *slash = strrchr(p, '/');
+		if (!slash || p[1] == '\0')
+			break;
+		slash[slash == p] = '\0';
+	}
+	free(p);
+	return found;
+}
+
+/* The files themselves may lie elsewhere than the source, behind links. */
+static bool holds_a_shard(const struct stat *mountpoint, const struct sft_checkpoint *ck)
+{
+	bool itself, holds = false;
+	for (size_t i = 0; !holds && i < sft_checkpoint_shards(ck); i++) {
+		const struct sft_file *file = sft_checkpoint_shard(ck, i)->file;
+		char *path = file ? realpath(sft_file_path(file), NULL) : NULL;
+		holds = path && is_or_lies_in(path, mountpoint, &itself);
+		free(path);
+	}
+	return holds;
+}
+
+int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck, struct sft_error *err)
+{
+	struct stat mnt, source;
+	bool itself;
+	if (stat(mountpoint, &mnt) < 0 && errno == ENOTCONN)
+		return sft_fail(err, ENOTCONN,
+				"a mount whose daemon is dead is still here (%s); clear it with: "
+				"fusermount3 -u %s",
+				strerror(ENOTCONN), mountpoint);
+	if (stat(mountpoint, &mnt) < 0)
+		return sft_fail(err, errno, "%s", strerror(errno));
+	if (!S_ISDIR(mnt.st_mode))
+		return sft_fail(err, ENOTDIR, "is not a directory");
+	const char *path = sft_checkpoint_path(ck);
+	if (is_or_lies_in(path, &mnt, &itself))
+		return sft_fail(err, EINVAL,
+				itself ? "is the source itself" : "holds the source %s", path);
+	if (stat(path, &source) == 0 && S_ISDIR(source.st_mode) &&
+	    is_or_lies_in(mountpoint, &source, &itself))
+		return sft_fail(err, EINVAL, "lies inside the source %s", path);
+	if (holds_a_shard(&mnt, ck))
+		return sft_fail(err, EINVAL, "holds a shard of the source %s", path);
+	return 0;
+}
+
+/* fusermount3 is set-uid root and unmounts what the user has mounted. */
+static int run_fusermount(const char *mountpoint, struct sft_error *err)
+{
+	extern char **environ;
+	char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"--",
+			 (char *)(uintptr_t)mountpoint, NULL };
+	pid_t pid;
+	int status;
+	int r = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
+	if (r != 0)
+		return sft_fail(err, r, "cannot run fusermount3: %s", strerror(r));
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+		return sft_fail(err, EBUSY, "fusermount3 could not unmount it");
+	return 0;
+}
+
+int mountpoint_unmount(const char *mountpoint, struct sft_error *err)
+{
+	if (umount2(mountpoint, UMOUNT_NOFOLLOW) == 0)
+		return 0;
+	if (errno == EPERM)
+		return run_fusermount(mountpoint, err);
+	return sft_fail(err, errno, "%s",
+			errno == EBUSY ? "is in use, by a program with an open file or "
+					 "its working directory there"
+				       : strerror(errno));
+}
+
+void mountpoint_raise_read_ahead(dev_t device)
+{
+	char path[64];
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(device),
+		 minor(device));
+	FILE *f = fopen(path, "we");
+	if (!f)
+		return;
+	fprintf(f, "%d", READ_AHEAD_KB);
+	fclose(f);
+}

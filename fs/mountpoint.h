@@ -1,0 +1,31 @@
+/* mountpoint.h - whether a directory can be mounted on, and unmounting it; no FUSE library here */
+#ifndef MOUNTPOINT_H
+#define MOUNTPOINT_H
+
+#include "sft.h"
+
+/*
+ * The absolute path of a mountpoint, malloced: its directory resolved, so that it works for a dead
+ * mount as well. NULL and *err where it cannot be.
+ */
+char *mountpoint_resolve(const char *mountpoint, struct sft_error *err);
+
+/*
+ * Refuse what could not work: no directory, a mount whose daemon is dead (ENOTCONN; the message
+ * says how to clear it), the source itself, a directory that holds a part of it, a place inside the
+ * source directory. EINVAL and the errors of stat(2).
+ */
+int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck,
+		     struct sft_error *err);
+
+/* Unmount, without root by way of fusermount3. EBUSY while it is in use. */
+int mountpoint_unmount(const char *mountpoint, struct sft_error *err);
+
+/*
+ * Raise the readahead of the mount's device, where that is allowed (root). Without it requests are
+ * at most 128 KiB; the value in INIT can only lower it. To be called from outside the daemon once
+ * the mount answers.
+ */
+void mountpoint_raise_read_ahead(dev_t device);
+
+#endif

@@ -1,0 +1,212 @@
+/* session.c - one mount from the opened source to the end of the daemon */
+#include "session.h"
+
+#include "commit.h"
+#include "edit.h"
+#include "fs.h"
+#include "log.h"
+#include "mountpoint.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Every shard stays open; the soft limit of descriptors is for programs that use select(2). */
+static void raise_open_files(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void say_warnings(const struct fs *fs)
+{
+	const char *line;
+	for (size_t i = 0; (line = sft_checkpoint_warning(fs_checkpoint(fs), i)); i++)
+		log_warning(fs->opt->said_source, "%s", line);
+	for (size_t i = 0; fs->overlay && (line = sft_overlay_note(fs->overlay, i)); i++)
+		log_info(fs->opt->said_source, "%s", line);
+	if (!fs->overlay && sft_staging_exists(fs->opt->source, fs->opt->staging))
+		log_warning(
+			fs->opt->said_source,
+			"edits are staged and not committed; this mount shows the last committed "
+			"state (safetensorfs recover commits them, discard drops them)");
+	if (fs->opt->said_rw && !fs->opt->edit && !fs->opt->from_mount && isatty(STDERR_FILENO))
+		log_info(fs->opt->said_mountpoint, "mounted read-only; -o edit allows editing");
+}
+
+static int open_source(struct fs *fs, struct sft_error *err)
+{
+	const struct options *o = fs->opt;
+	struct sft_overlay_options edit = {
+		.staging = o->staging,
+		.output = o->output,
+		.inplace = o->inplace,
+		.flags = options_flags(o),
+	};
+	if (o->edit)
+		return sft_overlay_open(o->source, &edit, &fs->overlay, err);
+	return sft_checkpoint_open(o->source, options_flags(o), &fs->own_checkpoint, err);
+}
+
+/* What directories and control files show comes from the source as well. */
+static int read_source_attr(struct fs *fs, struct sft_error *err)
+{
+	const struct sft_checkpoint *ck = fs_checkpoint(fs);
+	struct stat st;
+	if (stat(sft_checkpoint_path(ck), &st) < 0)
+		return sft_fail(err, errno, "%s", strerror(errno));
+	for (size_t i = 0; S_ISDIR(st.st_mode) && i < sft_checkpoint_shards(ck); i++) {
+		if (sft_checkpoint_shard(ck, i)->file)
+			st = *sft_file_stat(sft_checkpoint_shard(ck, i)->file);
+	}
+	fs->uid = st.st_uid;
+	fs->gid = st.st_gid;
+	fs->dir_time = st.st_mtim;
+	/* Who may read the file may enter the directory. */
+	mode_t read_bits = st.st_mode & 0444;
+	fs->dir_mode = read_bits | read_bits >> 2 | (fs->overlay ? st.st_mode & 0222 : 0);
+	return 0;
+}
+
+static int build_tree(struct fs *fs, struct sft_error *err)
+{
+	if (fs->overlay)
+		return edit_build_tree(fs, err);
+	struct tree_source source = fs_tree_source(fs);
+	int r = tree_build(fs->opt->layout, fs->opt->list_npy, &source, &fs->tree, err);
+	if (r == 0)
+		fs_mark_metadata(fs);
+	return r;
+}
+
+/* ---- the FUSE session ---- */
+
+static int add_option(struct fuse_args *args, const char *option)
+{
+	return fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, option) < 0 ? -ENOMEM : 0;
+}
+
+/* fsname= is what mount and df show as the source. */
+static int add_fsname(struct fuse_args *args, const char *source)
+{
+	char *words = NULL, *option = NULL;
+	int r = -ENOMEM;
+	if (asprintf(&option, "fsname=%s", source) < 0)
+		return r;
+	if (fuse_opt_add_opt_escaped(&words, option) == 0)
+		r = add_option(args, words);
+	free(words);
+	free(option);
+	return r;
+}
+
+static struct fuse_session *new_session(struct fs *fs)
+{
+	const struct options *o = fs->opt;
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct fuse_session *se = NULL;
+	const struct fuse_lowlevel_ops *ops = fs->overlay ? &edit_ops : &fs_ops_read_only;
+	int r = fuse_opt_add_arg(&args, "safetensorfs");
+	if (r == 0)
+		r = add_option(&args,
+			       fs->overlay ? "subtype=safetensorfs" : "ro,subtype=safetensorfs");
+	if (r == 0)
+		r = add_fsname(&args, sft_checkpoint_path(fs_checkpoint(fs)));
+	if (r == 0 && o->allow_other)
+		r = add_option(&args, "allow_other,default_permissions");
+	if (r == 0 && o->fuse.len)
+		r = add_option(&args, o->fuse.data);
+	if (r == 0 && o->debug)
+		r = add_option(&args, "debug");
+	if (r == 0)
+		se = fuse_session_new(&args, ops, sizeof(*ops), fs);
+	fuse_opt_free_args(&args);
+	return se;
+}
+
+static int loop(const struct fs *fs)
+{
+	if (fs->opt->single_thread)
+		return fuse_session_loop(fs->se);
+	struct fuse_loop_config *config = fuse_loop_cfg_create();
+	if (!config)
+		return -ENOMEM;
+	fuse_loop_cfg_set_clone_fd(config, 1); /* libfuse falls back by itself */
+	if (fs->opt->max_threads)
+		fuse_loop_cfg_set_max_threads(config, fs->opt->max_threads);
+	int r = fuse_session_loop_mt(fs->se, config);
+	fuse_loop_cfg_destroy(config);
+	return r;
+}
+
+static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
+{
+	int code = SESSION_FAILED;
+	fs->se = new_session(fs);
+	if (!fs->se) {
+		log_error(fs->opt->mountpoint, "cannot start a FUSE session");
+		return code;
+	}
+	if (fuse_set_signal_handlers(fs->se) < 0) {
+		log_error(fs->opt->mountpoint, "cannot set signal handlers");
+		goto out_session;
+	}
+	if (fuse_session_mount(fs->se, fs->opt->mountpoint) < 0) {
+		log_error(fs->opt->mountpoint,
+			  "cannot mount (is /dev/fuse there, and fusermount3?)");
+		goto out_signals;
+	}
+	mounted(ctx);
+	int r = loop(fs);
+	fuse_session_unmount(fs->se);
+	/* A positive result is the signal that ended the loop. */
+	if (r < 0)
+		log_error(fs->opt->mountpoint, "%s", strerror(-r));
+	code = r < 0 ? SESSION_FAILED : SESSION_CLEAN;
+	if (fs->overlay)
+		code = edit_end(fs, code, r > 0);
+out_signals:
+	fuse_remove_signal_handlers(fs->se);
+out_session:
+	fuse_session_destroy(fs->se);
+	return code;
+}
+
+int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
+{
+	struct sft_error err = { 0 };
+	int code = SESSION_FAILED;
+	struct fs fs = { .opt = o, .mountpoint = o->mountpoint };
+	pthread_rwlockattr_t prefer_writer;
+	pthread_rwlockattr_init(&prefer_writer);
+	pthread_rwlockattr_setkind_np(&prefer_writer, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&fs.lock, &prefer_writer);
+	pthread_mutex_init(&fs.edit, NULL);
+	raise_open_files();
+	log_adopt_fuse();
+	if (open_source(&fs, &err) < 0) {
+		log_error(o->said_source, "%s", err.msg);
+	} else if (mountpoint_check(o->mountpoint, fs_checkpoint(&fs), &err) < 0) {
+		log_error(o->said_mountpoint, "%s", err.msg);
+	} else if (read_source_attr(&fs, &err) < 0 || build_tree(&fs, &err) < 0) {
+		log_error(o->said_source, "%s", err.msg);
+	} else {
+		say_warnings(&fs);
+		code = serve(&fs, mounted, ctx);
+	}
+	edit_free(&fs);
+	tree_free(fs.tree);
+	sft_checkpoint_free(fs.own_checkpoint);
+	sft_overlay_free(fs.overlay);
+	pthread_mutex_destroy(&fs.edit);
+	pthread_rwlock_destroy(&fs.lock);
+	pthread_rwlockattr_destroy(&prefer_writer);
+	return code;
+}

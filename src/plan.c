@@ -192,7 +192,8 @@ static bool same_declared(const struct plan_tensor *t, const struct sft_tensor *
 
 /* Compare with the committed file; `begin` becomes the committed place as far as the layout is the
  * same. */
-static void compare(const struct sft_overlay *ov, struct plan_shard *s, const struct sft_file *file)
+static void compare_with_committed(const struct sft_overlay *ov, struct plan_shard *s,
+				   const struct sft_file *file)
 {
 	const struct sft_index *index = sft_file_index(file);
 
@@ -259,7 +260,7 @@ static int plan_shard(const struct sft_overlay *ov, struct plan_shard *s, struct
 				shard->name);
 	if (!shard->file)
 		return 0;
-	compare(ov, s, shard->file);
+	compare_with_committed(ov, s, shard->file);
 	if (s->same_layout) {
 		s->header_length = sft_file_data_offset(shard->file);
 		s->file_size = (uint64_t)sft_file_stat(shard->file)->st_size;

@@ -272,7 +272,6 @@ int sft_json_parse(struct sft_json *j, const char *text, size_t len, unsigned fl
 	unsigned count;
 
 	*j = (struct sft_json){ .text = text, .len = len, .flags = flags };
-	j->escapes = len && memchr(text, '\\', len);
 	/* Also what keeps positions and counts within jsmn's int. */
 	if (len > SFT_HEADER_MAX)
 		return sft_fail(err, EBADMSG, "JSON of %zu bytes is longer than %u", len,
@@ -280,6 +279,7 @@ int sft_json_parse(struct sft_json *j, const char *text, size_t len, unsigned fl
 	int r = sft_json_check(text, len, flags, &count, err);
 	if (r)
 		return r;
+	j->escapes = memchr(text, '\\', len);
 	j->tokens = allocate_tokens(count);
 	if (!j->tokens)
 		return sft_fail(err, ENOMEM, "out of memory for %u JSON tokens", count);

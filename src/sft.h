@@ -140,7 +140,7 @@ struct sft_index;
 /*
  * Validate a header (the JSON only, without the 8 bytes of length) against the length in bytes of
  * the data behind it. On success *out is the caller's, and holds no pointer into `json`.
- * EBADMSG where a rule is broken, ENOMEM. While it runs it takes at most 32 times `len` bytes plus
+ * EBADMSG where a rule is broken, ENOMEM. While it runs it takes at most 16 times `len` bytes plus
  * a constant; what it keeps is at most 96 bytes a tensor plus names, shapes and metadata.
  * Rules: the format's documentation, and docs/format.md.
  */

@@ -41,35 +41,55 @@ static bool must_escape(const char *name, size_t len, size_t i, size_t dot)
 	return c == '~' && i == len - 1;
 }
 
-size_t name_encode(const char *name, size_t len, char out[NAME_ENCODED_MAX + 1], bool *cut)
+static bool is_plain(const char *name, size_t len, size_t dot)
+{
+	for (size_t i = 0; i < len; i++) {
+		if (must_escape(name, len, i, dot))
+			return false;
+	}
+	return true;
+}
+
+/* Encode character by character, and cut. Returns the length; *cut is set where it was cut. */
+static size_t encode_slowly(const char *name, size_t len, size_t dot, char *out, bool *cut)
 {
 	static const char digits[] = "0123456789ABCDEF";
-	size_t used = 0, cut_at = 0, dot = suffix_dot(name, len), n;
-	bool is_cut = false;
+	size_t used = 0, cut_at = 0, n;
 
-	if (len == 0)
-		out[used++] = '%';
 	for (size_t i = 0; i < len; i += n) {
 		unsigned char c = (unsigned char)name[i];
 		bool escape = must_escape(name, len, i, dot);
 		char escaped[] = { '%', digits[c >> 4], digits[c & 15] };
 
-		n = c < 0x80 ? 1 : sft_utf8_char(name + i, len - i);
+		n = sft_utf8_char(name + i, len - i);
 		if (n == 0) /* a shard's file name need not be UTF-8 */
 			n = 1;
 		size_t piece = escape ? sizeof(escaped) : n;
 		if (used + piece > NAME_ENCODED_MAX) {
-			is_cut = true;
-			break;
+			*cut = true;
+			return cut_at + (size_t)snprintf(out + cut_at, CUT_TAIL + 1,
+							 "%s%016" PRIx64, CUT_MARK,
+							 name_hash(name, len));
 		}
 		memcpy(out + used, escape ? escaped : name + i, piece);
 		used += piece;
 		if (used <= NAME_CUT_MAX)
 			cut_at = used;
 	}
-	if (is_cut)
-		used = cut_at + (size_t)snprintf(out + cut_at, CUT_TAIL + 1, "%s%016" PRIx64,
-						 CUT_MARK, name_hash(name, len));
+	return used;
+}
+
+size_t name_encode(const char *name, size_t len, char out[NAME_ENCODED_MAX + 1], bool *cut)
+{
+	size_t used = len, dot = suffix_dot(name, len);
+	bool is_cut = false;
+
+	if (len == 0)
+		out[used++] = '%';
+	else if (len <= NAME_ENCODED_MAX && is_plain(name, len, dot))
+		memcpy(out, name, len);
+	else
+		used = encode_slowly(name, len, dot, out, &is_cut);
 	out[used] = '\0';
 	if (cut)
 		*cut = is_cut;

@@ -29,12 +29,16 @@ listed() {
     mount_stop "$T/mnt"
 }
 
-# refused WHAT REGEX [OPTION...]: by the mount, by ls and by check.
+# refused WHAT REGEX: by the mount, by ls and by check.
 refused() {
+    refused_same "$@"
+    check_refused "$1: ls" "$2" "$SAFETENSORFS" ls "$T/dir"
+}
+
+# The same for names that are in two files, which ls can list: it says the file of each.
+refused_same() {
     local what=$1 regex=$2
-    shift 2
-    check_refused "$what: mount" "$regex" "$SAFETENSORFS" "$T/dir" "$T/mnt" -f "$@"
-    check_refused "$what: ls" "$regex" "$SAFETENSORFS" ls "$T/dir"
+    check_refused "$what: mount" "$regex" "$SAFETENSORFS" "$T/dir" "$T/mnt" -f
     check_refused "$what: check" "$regex" "$SAFETENSORFS" check "$T/dir"
     check "$what: nothing is mounted" is_unmounted "$T/mnt"
 }
@@ -64,7 +68,7 @@ fresh
 rm "$T/dir/$two"
 refused "a missing shard" "$two"
 listed "a missing shard, with partial" "a b" -o partial
-check_match "a missing shard, with partial: a warning" "^safetensorfs: warning: .*$two" "$log"
+check_match "a missing shard, with partial: a warning" "^safetensorfs: warning: .*1 of 2 shards" "$log"
 rm "$T/dir/$one"
 refused "two missing shards" "$one.*$two"
 listed "all are missing, with partial" "" -o partial
@@ -91,7 +95,7 @@ mount_start "$T/dir" "$T/mnt"
 check "a name in two shards: the index decides" cmp <(reader cut "$T/dir/$two" b) "$T/mnt/b"
 mount_stop "$T/mnt"
 edit_index 'del(.weight_map.b)'
-refused "a name in two shards, and the index says neither" "b.*$one.*$two"
+refused_same "a name in two shards, and the index says neither" "b.*$one.*$two"
 
 fresh
 make_checkpoint "$T/dir/other.safetensors" --tensor 'z:U8:[4]'
@@ -101,7 +105,9 @@ listed "files that the index does not name" "a b c d"
 fresh
 rm "$index"
 make_checkpoint "$T/dir/again.safetensors" --tensor 'c:U8:[4]'
-refused "a name in two files" "c.*again.safetensors.*$two.*layout=files"
+refused_same "a name in two files" "c.*again.safetensors.*$two.*layout=files"
+check_eq "a name in two files: ls lists both" "again.safetensors $two" \
+    "$("$SAFETENSORFS" ls "$T/dir" | awk '$1 == "c" { print $5 }' | tr '\n' ' ' | sed 's/ $//')"
 
 fresh
 echo broken >"$T/dir/$two"

@@ -12,8 +12,6 @@ check "sizes by find" diff <(jq -r '.[] | "\(.nbytes) \(.name)"' "$T/list" | sor
     <(find "$T/mnt" -type f ! -name '*.json' -printf '%s %P\n' | sort)
 check_eq "find -size" "$(jq 'map(select(.nbytes > 1048576)) | length' "$T/list")" \
     "$(find "$T/mnt" -type f -size +1024k | wc -l)"
-check_eq "du counts them all" "$(jq 'map(.nbytes) | add' "$T/list")" \
-    "$(find "$T/mnt" -type f ! -name '*.json' -printf '%s\n' | awk '{ s += $1 } END { printf "%d\n", s }')"
 check "every sidecar can be read" diff <(jq -cS '.[]' "$T/list" | sort) \
     <(find "$T/mnt" -name '*.json' -exec cat {} + | jq -cS . | sort)
 # The last bytes of the last shard: holes are zeros.

@@ -4,7 +4,7 @@
 # with `finish`. Exit status 0: passed. 1: a check failed. 77: something that it needs is not here.
 #
 # From the environment (meson sets the first):
-#   SAFETENSORFS              the binary to test
+#   SAFETENSORFS              the binary to test (build/fs/safetensorfs)
 #   SAFETENSORFS_CHECKPOINTS  a directory of real checkpoints, to be tried as well
 #   SFT_SLOW                  a slow build (sanitizers): deadlines times this, big sizes divided by it
 #   PYTHON                    a python3, with numpy for the numpy tests
@@ -38,8 +38,11 @@ need() {
 }
 
 need jq findmnt "$PYTHON"
-[ -n "${SAFETENSORFS:-}" ] || skip "SAFETENSORFS does not name the binary"
-SAFETENSORFS=$(realpath "$SAFETENSORFS")
+SAFETENSORFS=$(realpath "${SAFETENSORFS:-$ROOT/build/fs/safetensorfs}")
+[ -x "$SAFETENSORFS" ] || {
+    echo "no binary $SAFETENSORFS"
+    exit 1
+}
 [ -c /dev/fuse ] && [ -r /dev/fuse ] && [ -w /dev/fuse ] || skip "/dev/fuse cannot be opened"
 [ "$(id -u)" -eq 0 ] || need fusermount3
 

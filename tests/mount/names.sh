@@ -37,7 +37,7 @@ cat >"$T/table" <<EOT
 " "| 
 "*"|*
 "é"|é
-"e\u0301"|é
+"e\u0301"|$(printf 'e\314\201')
 "\ud83d\ude00"|😀
 "$long"|$(printf 'é%.0s' {1..114})%~$(printf '"%s"' "$long" | "$PYTHON" "$ROOT/tests/names.py" encode | tail -c 18 | head -c 16)
 EOT

@@ -27,7 +27,7 @@ for source in "$T/one.safetensors" "$T/shards" $(real_checkpoints); do
     done < <(jq -r '.[] | [.name, .file, .offset, .nbytes] | @tsv' "$T/expected")
     check_eq "listing of $source is tensors and sidecars" \
         "$(jq -r '.[] | .name, .name + ".json"' "$T/expected" | sort)" "$(ls "$T/mnt")"
-    check_match "sidecars are pretty-printed" $'^{\n  "name": ' "$(cat "$sidecar")"
+    check_match "sidecars are pretty-printed" $'^[{]\n  "name": ' "$(cat "$sidecar")"
     check "ls --json is an array of the sidecars" diff "$T/expected" \
         <("$SAFETENSORFS" ls --json "$source" | jq -S .)
     mount_stop "$T/mnt"

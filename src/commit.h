@@ -13,6 +13,8 @@
 
 #include "overlay.h"
 
+#define COMMIT_NOTE_SIZE 160 /* bytes of sft_overlay_commit()'s note */
+
 /* A file that the commit replaces (or creates, with options.output). */
 struct commit_file {
 	const struct plan_shard *shard; /* NULL: the index.json */
@@ -108,7 +110,7 @@ int commit_finish(struct sft_overlay *ov, const struct sft_progress *progress,
 
 /* ---- inplace.c ---- */
 
-/* Whether the plan can be applied to the source itself; else *why is the reason. */
+/* Whether the plan can be applied to the source itself; *why: NULL, or why not. */
 bool inplace_possible(const struct commit_job *job, const char **why);
 /* Whether the sources of what changed can be written: EACCES, ETXTBSY and so on. */
 int inplace_check(const struct commit_job *job, struct sft_error *err);

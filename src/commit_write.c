@@ -71,6 +71,7 @@ static int push_tensor(struct walk *w, const struct sft_overlay *ov, const struc
 {
 	const struct sft_file *file = sft_checkpoint_shard(ov->base, s->shard)->file;
 	uint64_t done = 0, at = s->header_length + t->begin;
+	struct sft_quoted q;
 	int r = 0;
 
 	if (t->hidden) {
@@ -84,8 +85,9 @@ static int push_tensor(struct walk *w, const struct sft_overlay *ov, const struc
 		size_t n = sft_overlay_regions(ov, t->id, done, t->nbytes - done, regions, 64);
 
 		if (n == 0)
-			return sft_fail(err, EIO, "the staged bytes of %.*s are not all there",
-					(int)t->name_len, t->name);
+			return sft_fail(err, EIO, "tensor %s: its bytes end before %llu",
+					sft_quote(&q, t->name, t->name_len),
+					(unsigned long long)t->nbytes);
 		for (size_t i = 0; r == 0 && i < n; i++) {
 			r = push(w, &regions[i], at + done, err);
 			done += regions[i].length;
@@ -267,8 +269,8 @@ static int write_shard(struct commit_job *job, const struct commit_file *f, int 
 	struct writer w = { job, f, fd };
 	int r = 0;
 
-	if (!f->cloned && TEMP_FAILURE_RETRY(ftruncate(fd, (off_t)s->file_size)) < 0)
-		r = -errno;
+	if (!f->cloned)
+		r = io_ftruncate(fd, s->file_size);
 	if (r == 0 && s->header) {
 		r = io_pwrite(fd, s->header, s->header_length, 0);
 		commit_step(job, s->header_length);
@@ -301,11 +303,11 @@ static int copy_index_attributes(const struct commit_job *job, int to, struct sf
 
 int commit_write(struct commit_job *job, struct commit_file *f, struct sft_error *err)
 {
-	int fd = TEMP_FAILURE_RETRY(open(f->temporary, O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+	int fd = io_openat(AT_FDCWD, f->temporary, O_RDWR | O_NOFOLLOW, 0);
 	int r;
 
 	if (fd < 0)
-		return sft_fail(err, errno, "cannot open %s: %s", f->temporary, strerror(errno));
+		return sft_fail(err, -fd, "cannot open %s: %s", f->temporary, strerror(-fd));
 	r = f->shard ? write_shard(job, f, fd, err) : write_index(job, f, fd, err);
 	if (r == 0)
 		r = f->shard ? commit_copy_attributes(sft_file_fd(f->source), fd, err)
@@ -326,6 +328,7 @@ int commit_write(struct commit_job *job, struct commit_file *f, struct sft_error
 static int try_clone(struct commit_file *f, int fd, struct sft_error *err)
 {
 	struct stat st;
+	int r = 0;
 
 	if (fstat(fd, &st) == 0 && st.st_blksize > 0)
 		f->block = (uint32_t)st.st_blksize;
@@ -333,23 +336,21 @@ static int try_clone(struct commit_file *f, int fd, struct sft_error *err)
 		return 0;
 	f->reflinks = true;
 	f->cloned = f->shard->same_layout;
-	if (!f->cloned && TEMP_FAILURE_RETRY(ftruncate(fd, 0)) < 0)
-		return sft_fail(err, errno, "cannot truncate %s: %s", f->temporary,
-				strerror(errno));
-	return 0;
+	if (!f->cloned)
+		r = io_ftruncate(fd, 0);
+	return r < 0 ? sft_fail(err, -r, "cannot truncate %s: %s", f->temporary, strerror(-r)) : 0;
 }
 
 int commit_create(struct commit_job *job, struct commit_file *f, struct sft_error *err)
 {
 	struct measure m = { .file = f, .bytes = f->text.len, .need = f->text.len };
-	int fd, r;
+	int fd, r = io_unlinkat(AT_FDCWD, f->temporary, 0);
 
-	if (TEMP_FAILURE_RETRY(unlink(f->temporary)) < 0 && errno != ENOENT)
-		return sft_fail(err, errno, "cannot remove %s: %s", f->temporary, strerror(errno));
-	fd = TEMP_FAILURE_RETRY(
-		open(f->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
+	if (r < 0 && r != -ENOENT)
+		return sft_fail(err, -r, "cannot remove %s: %s", f->temporary, strerror(-r));
+	fd = io_openat(AT_FDCWD, f->temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
 	if (fd < 0)
-		return sft_fail(err, errno, "cannot create %s: %s", f->temporary, strerror(errno));
+		return sft_fail(err, -fd, "cannot create %s: %s", f->temporary, strerror(-fd));
 	f->created = true;
 	f->block = 4096;
 	r = try_clone(f, fd, err);

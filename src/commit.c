@@ -1,0 +1,212 @@
+/*
+ * commit.c - from staged edits to a new checkpoint: the steps and their order
+ *
+ *   refuse            tensors with problems; a source that has changed
+ *   write             each changed shard and the index into a temporary beside its target, with the
+ *                     old one's attributes, synced and read back
+ *   prepare           a record in the journal, durably: from here on the commit is to be finished
+ *   finish            renames, the index last; directories synced; staging dropped
+ * (commit_finish.c)
+ *
+ * Before the record any failure removes the temporaries, and neither source nor staging has
+ * changed.
+ */
+#include "commit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+/* ---- the record ---- */
+
+static int add_target(struct commit_prepared *p, const struct commit_file *f)
+{
+	struct commit_target *t = &p->targets[p->count++];
+
+	t->temporary = strdup(f->temporary);
+	t->path = strdup(f->path);
+	t->ino = f->ino;
+	t->size = f->size;
+	return t->temporary && t->path ? 0 : -ENOMEM;
+}
+
+static struct commit_prepared *make_prepared(struct commit_job *job, enum journal_kind kind)
+{
+	struct commit_prepared *p = calloc(1, sizeof(*p));
+
+	if (!p)
+		return NULL;
+	p->kind = kind;
+	p->targets = calloc(job->count + 1, sizeof(*p->targets));
+	p->open = job->open;
+	job->open = NULL;
+	for (size_t i = 0; p->targets && i < job->count; i++) {
+		if (add_target(p, &job->files[i]) < 0)
+			break;
+	}
+	if (!p->targets || !p->open || p->count < job->count ||
+	    (p->count && !p->targets[p->count - 1].path)) {
+		commit_prepared_free(p);
+		return NULL;
+	}
+	return p;
+}
+
+/*
+ * A single file is locked by itself (shards by their directory too). The new one is locked before
+ * it takes the old one's place, so that at no time somebody else can have it.
+ */
+static void hold_lock(struct commit_job *job, struct commit_prepared *p)
+{
+	if (job->count == 0 || !job->files[0].check)
+		return;
+	p->held = job->files[0].check;
+	job->files[0].check = NULL;
+	(void)io_flock(sft_file_fd(p->held), LOCK_EX | LOCK_NB);
+}
+
+/* Write the record and do what it says. */
+static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, struct sft_error *err)
+{
+	struct sft_overlay *ov = job->ov;
+	struct commit_prepared *p = make_prepared(job, kind);
+	int r;
+
+	if (!p)
+		return sft_fail(err, ENOMEM, "no memory for the commit");
+	hold_lock(job, p);
+	p->journal_end = ov->staging.journal_end;
+	r = journal_prepared(ov, kind, p->targets, p->count, err);
+	if (r < 0) {
+		commit_prepared_free(p);
+		return r;
+	}
+	ov->prepared = p;
+	return commit_finish(ov, job->progress, err);
+}
+
+/* ---- new files ---- */
+
+static int sync_dirs(const struct commit_job *job, struct sft_error *err)
+{
+	struct commit_target *targets = calloc(job->count + 1, sizeof(*targets));
+	int r;
+
+	if (!targets)
+		return sft_fail(err, ENOMEM, "no memory for the commit");
+	for (size_t i = 0; i < job->count; i++)
+		targets[i].path = job->files[i].path;
+	r = commit_sync_dirs(targets, job->count, err);
+	free(targets);
+	return r;
+}
+
+static int replace(struct commit_job *job, struct sft_error *err)
+{
+	int r = commit_choose_files(job, err);
+
+	for (size_t i = 0; r == 0 && i < job->count; i++)
+		r = commit_create(job, &job->files[i], err);
+	if (r == 0)
+		r = commit_refuse_space(job, err);
+	for (size_t i = 0; r == 0 && i < job->count; i++)
+		r = commit_write(job, &job->files[i], err);
+	for (size_t i = 0; r == 0 && i < job->count; i++)
+		r = commit_verify(job, &job->files[i], err);
+	/* Copying may have taken long. */
+	if (r == 0)
+		r = commit_refuse_stale(job->ov, err);
+	/* The temporaries' names too must be there after a power cut, for the record to make sense.
+	 */
+	if (r == 0)
+		r = sync_dirs(job, err);
+	return r < 0 ? r : prepare_and_finish(job, JOURNAL_PREPARED_REPLACE, err);
+}
+
+static int inplace(struct commit_job *job, struct sft_error *err)
+{
+	const char *index = sft_checkpoint_index_path(job->ov->base);
+	int r = inplace_check(job, err);
+
+	if (r < 0)
+		return r;
+	job->open = strdup(index ? index : sft_checkpoint_path(job->ov->base));
+	return prepare_and_finish(job, JOURNAL_PREPARED_INPLACE, err);
+}
+
+/* Drop what was written, unless a PREPARED record speaks of it. */
+static void job_free(struct commit_job *job, bool failed)
+{
+	const bool remove = failed && !job->ov->prepared;
+
+	for (size_t i = 0; i < job->count; i++) {
+		struct commit_file *f = &job->files[i];
+
+		if (remove && f->created)
+			(void)io_unlinkat(AT_FDCWD, f->temporary, 0);
+		sft_file_free(f->check);
+		sft_buf_free(&f->text);
+		free(f->temporary);
+		free(f->path);
+	}
+	if (remove && job->made)
+		(void)io_unlinkat(AT_FDCWD, job->made, AT_REMOVEDIR);
+	free(job->files);
+	free(job->made);
+	free(job->open);
+	plan_free(&job->plan);
+}
+
+/* ---- the whole ---- */
+
+static int commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
+		  struct sft_error *err)
+{
+	struct commit_job job = { .ov = ov, .progress = progress };
+	const char *why = NULL;
+	int r = plan_make(ov, &job.plan, err);
+
+	if (r == 0)
+		r = commit_refuse_stale(ov, err);
+	if (r == 0)
+		r = sft_overlay_sync(ov, err);
+	if (r == 0 && ov->options.inplace && inplace_possible(&job, &why))
+		r = inplace(&job, err);
+	else if (r == 0)
+		r = replace(&job, err);
+	if (note && why)
+		snprintf(note, COMMIT_NOTE_SIZE, "%s", why);
+	job_free(&job, r < 0);
+	return r;
+}
+
+int sft_overlay_commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
+		       struct sft_error *err)
+{
+	struct sft_error e = { 0 };
+	int r = -ECANCELED;
+
+	if (note)
+		note[0] = '\0';
+	if (ov->prepared)
+		r = commit_finish(ov, progress, &e);
+	else if (ov->staging.broken)
+		r = sft_fail(
+			&e, EIO,
+			"an earlier write to the staging has failed, so it takes nothing more");
+	else if (!sft_overlay_dirty(ov))
+		return 0;
+	/* Nothing to finish, or taken back. */
+	if (r == -ECANCELED) {
+		e = (struct sft_error){ 0 };
+		r = commit(ov, progress, note, &e);
+	}
+	if (r == 0)
+		return 0;
+	staging_result(ov, e.msg);
+	return sft_fail(err, e.errnum, "%s", e.msg);
+}

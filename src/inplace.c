@@ -1,0 +1,177 @@
+/*
+ * inplace.c - staged bytes into the source itself
+ *
+ * The staged blocks are durable before the first byte of the source changes, and the journal says
+ * that they are being applied. So they are the redo log: whatever is interrupted is done again from
+ * the start, and since a block goes to the same place each time and nothing is read from the
+ * source, doing it twice is doing it once. That is why pieces that come from elsewhere in the
+ * source are refused.
+ */
+#include "commit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- may it be done ---- */
+
+static int refuse_moved(void *ctx, const struct commit_piece *p, struct sft_error *err)
+{
+	const struct sft_file *source = ctx;
+
+	if (p->kind == SFT_REGION_SOURCE && !commit_piece_unchanged(p, source))
+		return -EXDEV;
+	return 0;
+}
+
+/* Whether a scratch file still shows bytes of a source that would be written to. */
+static bool scratch_needs(const struct sft_overlay *ov, const struct sft_file *source)
+{
+	for (uint32_t id = 0; id < ov->count; id++) {
+		const struct overlay_entry *e = ov->entries[id];
+
+		if (e->pub.live && e->pub.scratch && e->base == source && e->base_length)
+			return true;
+	}
+	return false;
+}
+
+bool inplace_possible(const struct commit_job *job, const char **why)
+{
+	const struct sft_overlay *ov = job->ov;
+
+	*why = "output= is another place than the source: writing new files";
+	if (ov->options.output)
+		return false;
+	for (size_t i = 0; i < job->plan.count; i++) {
+		const struct plan_shard *s = &job->plan.shards[i];
+		const struct sft_file *source = sft_checkpoint_shard(ov->base, i)->file;
+
+		if (!s->changed)
+			continue;
+		*why = "names, dtypes, shapes or metadata have changed: writing a new file";
+		if (!s->same_layout)
+			return false;
+		*why = "bytes have moved from one tensor to another: writing a new file";
+		if (commit_walk(ov, s, refuse_moved, (void *)(uintptr_t)source, NULL) < 0)
+			return false;
+		*why = "scratch files still show the old bytes: writing a new file";
+		if (scratch_needs(ov, source))
+			return false;
+	}
+	*why = NULL;
+	return true;
+}
+
+/* The source of a shard, open for writing: the file that was opened for reading. */
+static int open_source(const struct sft_overlay *ov, uint32_t shard, struct sft_error *err)
+{
+	const struct sft_shard *s = sft_checkpoint_shard(ov->base, shard);
+	const struct stat *known = sft_file_stat(s->file);
+	int fd = io_openat(AT_FDCWD, sft_file_path(s->file), O_RDWR | O_NOCTTY, 0);
+	struct stat st;
+
+	if (fd < 0)
+		return sft_fail(err, -fd, "%s: cannot be opened for writing: %s", s->name,
+				strerror(-fd));
+	/* Not the time: an interrupted application has changed it. */
+	if (fstat(fd, &st) == 0 && st.st_dev == known->st_dev && st.st_ino == known->st_ino &&
+	    st.st_size == known->st_size)
+		return fd;
+	close(fd);
+	return sft_fail(err, ESTALE, "%s: is not the file that was opened", s->name);
+}
+
+int inplace_check(const struct commit_job *job, struct sft_error *err)
+{
+	for (size_t i = 0; i < job->plan.count; i++) {
+		if (!job->plan.shards[i].changed)
+			continue;
+		int fd = open_source(job->ov, (uint32_t)i, err);
+		if (fd < 0)
+			return fd;
+		close(fd);
+	}
+	return 0;
+}
+
+/* ---- doing it ---- */
+
+struct apply {
+	struct commit_job *job;
+	const struct sft_file *source;
+	const char *name;
+	int fd;
+};
+
+static int measure(void *ctx, const struct commit_piece *p, struct sft_error *err)
+{
+	struct apply *a = ctx;
+
+	if (p->kind != SFT_REGION_SOURCE)
+		a->job->total += p->length;
+	else if (!commit_piece_unchanged(p, a->source))
+		return sft_fail(err, EINVAL, "%s: bytes have moved: this cannot be done in place",
+				a->name);
+	return 0;
+}
+
+static int apply(void *ctx, const struct commit_piece *p, struct sft_error *err)
+{
+	struct apply *a = ctx;
+	int r = 0;
+
+	if (p->kind == SFT_REGION_STAGED) {
+		r = io_copy(a->job->ov->staging.blocks, p->in, a->fd, p->out, p->length,
+			    commit_step, a->job);
+	} else if (p->kind == SFT_REGION_ZERO) {
+		r = commit_zero(a->fd, p->out, p->length);
+		commit_step(a->job, p->length);
+	}
+	return r < 0 ? sft_fail(err, -r, "%s: cannot write %llu bytes at byte %llu: %s", a->name,
+				(unsigned long long)p->length, (unsigned long long)p->out,
+				strerror(-r))
+		     : 0;
+}
+
+/* Measure a shard, or write and sync it. */
+static int apply_shard(struct commit_job *job, const struct plan_shard *s, bool write,
+		       struct sft_error *err)
+{
+	const struct sft_shard *shard = sft_checkpoint_shard(job->ov->base, s->shard);
+	struct apply a = { job, shard->file, shard->name, -1 };
+	int r;
+
+	if (!s->changed)
+		return 0;
+	if (!s->same_layout)
+		return sft_fail(err, EINVAL, "%s: its layout has changed", shard->name);
+	if (!write)
+		return commit_walk(job->ov, s, measure, &a, err);
+	a.fd = open_source(job->ov, s->shard, err);
+	if (a.fd < 0)
+		return a.fd;
+	r = commit_walk(job->ov, s, apply, &a, err);
+	if (r == 0) {
+		r = io_fsync(a.fd);
+		if (r < 0)
+			sft_fail(err, -r, "%s: cannot be synced: %s", shard->name, strerror(-r));
+	}
+	close(a.fd);
+	return r;
+}
+
+int inplace_apply(struct sft_overlay *ov, const struct sft_progress *progress,
+		  struct sft_error *err)
+{
+	struct commit_job job = { .ov = ov, .progress = progress };
+	int r = plan_make(ov, &job.plan, err);
+
+	for (size_t i = 0; r == 0 && i < job.plan.count; i++)
+		r = apply_shard(&job, &job.plan.shards[i], false, err);
+	for (size_t i = 0; r == 0 && i < job.plan.count; i++)
+		r = apply_shard(&job, &job.plan.shards[i], true, err);
+	plan_free(&job.plan);
+	return r;
+}

@@ -257,11 +257,12 @@ static jsmntok_t *allocate_tokens(size_t count)
 {
 	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	jsmntok_t *tokens = malloc(count * sizeof(*tokens));
+
+	if (!tokens || count < HUGE_BYTES / sizeof(*tokens))
+		return tokens;
 	uintptr_t start = ((uintptr_t)tokens + page - 1) & ~(page - 1);
 	uintptr_t end = (uintptr_t)(tokens + count) & ~(page - 1);
-
-	if (tokens && end > start && end - start >= HUGE_BYTES)
-		madvise((void *)start, end - start, MADV_HUGEPAGE);
+	madvise((void *)start, end - start, MADV_HUGEPAGE);
 	return tokens;
 }
 

@@ -79,7 +79,6 @@ static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, st
 	if (!p)
 		return sft_fail(err, ENOMEM, "no memory for the commit");
 	hold_lock(job, p);
-	p->journal_end = ov->staging.journal_end;
 	r = journal_prepared(ov, kind, p->targets, p->count, err);
 	if (r < 0) {
 		commit_prepared_free(p);

@@ -7,9 +7,9 @@
  * is gone, by the next opening, which finds the record. Until then no edit is taken, since it would
  * be lost.
  *
- * Where not even the first rename works nothing has changed, and the record is taken back: first
- * out of the journal, durably, then the temporaries. If that is interrupted, a record whose files
- * are gone and were never renamed counts as taken back too.
+ * Where not even the first rename works nothing has changed, and the commit is taken back: a record
+ * in the journal says so, durably, then the temporaries go. A record whose files are gone and were
+ * never renamed counts as taken back too.
  */
 #include "commit.h"
 
@@ -104,23 +104,12 @@ int commit_roll_forward(const struct commit_target *targets, size_t count, struc
 
 /* ---- taking it back ---- */
 
-static int cut_journal(struct sft_overlay *ov, uint64_t end)
-{
-	int r = io_ftruncate(ov->staging.journal, end);
-
-	if (r == 0)
-		r = io_fdatasync(ov->staging.journal);
-	if (r == 0)
-		ov->staging.journal_end = end;
-	return r;
-}
-
 /* Nothing was renamed. -ECANCELED, or `r` where the record stays and with it everything else. */
 static int take_back(struct sft_overlay *ov, int r)
 {
 	struct commit_prepared *p = ov->prepared;
 
-	if (cut_journal(ov, p->journal_end) < 0)
+	if (journal_cancelled(ov, NULL) < 0)
 		return r;
 	for (size_t i = 0; i < p->count; i++)
 		(void)io_unlinkat(AT_FDCWD, p->targets[i].temporary, 0);

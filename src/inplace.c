@@ -25,13 +25,22 @@ static int refuse_moved(void *ctx, const struct commit_piece *p, struct sft_erro
 	return 0;
 }
 
-/* Whether a scratch file still shows bytes of a source that would be written to. */
+static bool same_inode(const struct sft_file *a, const struct sft_file *b)
+{
+	const struct stat *x = sft_file_stat(a), *y = sft_file_stat(b);
+
+	return x->st_dev == y->st_dev && x->st_ino == y->st_ino;
+}
+
+/* Whether a scratch file still shows bytes of a source that would be written to; it may see them
+ * through a checkpoint that an earlier commit has replaced. */
 static bool scratch_needs(const struct sft_overlay *ov, const struct sft_file *source)
 {
 	for (uint32_t id = 0; id < ov->count; id++) {
 		const struct overlay_entry *e = ov->entries[id];
 
-		if (e->pub.live && e->pub.scratch && e->base == source && e->base_length)
+		if (e->pub.live && e->pub.scratch && e->base && e->base_length &&
+		    same_inode(e->base, source))
 			return true;
 	}
 	return false;

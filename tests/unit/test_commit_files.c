@@ -1,0 +1,603 @@
+/* test_commit_files.c - the new file: its bytes, its attributes, and what the file system can do */
+#include "edit_fixture.h"
+
+#include <sys/mount.h>
+#include <sys/xattr.h>
+
+#define M "model.safetensors"
+
+/* ---- the bytes of the new file ---- */
+
+static char *big_file(const char *path, size_t nbytes, size_t *len)
+{
+	struct sft_buf b = { 0 };
+	char *data = malloc(nbytes);
+
+	for (size_t i = 0; i < nbytes; i++)
+		data[i] = (char)(i * 2654435761u >> 13);
+	sft_buf_printf(&b,
+		       "12345678{\"big\" : {\"dtype\":\"U8\", \"x\":[{}], \"shape\":[%zu], "
+		       "\"data_offsets\":[0,%zu]}}   ",
+		       nbytes, nbytes);
+	sft_put_le64((unsigned char *)b.data, b.len - 8);
+	sft_buf_add(&b, data, nbytes);
+	fixture_put(path, b.data, b.len);
+	free(data);
+	*len = b.len;
+	return b.data;
+}
+
+static void test_only_edited_bytes_differ(void **state)
+{
+	static const struct sft_overlay_options modes[] = { { 0 }, { .inplace = true } };
+	(void)state;
+	for (size_t m = 0; m < 2; m++) {
+		char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
+		size_t len, new_len, edited = 0;
+		const size_t nbytes = 5 * 65536 + 123;
+		char *before = big_file(path, nbytes, &len), *after;
+		struct stat old, new;
+		struct sft_overlay *ov;
+		struct sft_error err = { 0 };
+
+		assert_int_equal(stat(path, &old), 0);
+		assert_int_equal(sft_overlay_open(path, &modes[m], &ov, &err), 0);
+		const uint64_t places[] = { 0, 65535, 65536, 200000, nbytes - 1 };
+		for (size_t i = 0; i < 5; i++) {
+			char *old_byte = before + (len - nbytes) + places[i];
+			char byte = (char)~*old_byte;
+			assert_int_equal(sft_overlay_write(ov, 0, &byte, 1, places[i], &err), 0);
+		}
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+		sft_overlay_adopt(ov);
+		sft_overlay_free(ov);
+		after = fixture_get(path, &new_len);
+		assert_int_equal(new_len, len);
+		for (size_t i = 0; i < len; i++)
+			edited += before[i] != after[i];
+		assert_int_equal(edited, 5);
+		assert_memory_equal(before, after, len - nbytes);
+		assert_int_equal(stat(path, &new), 0);
+		assert_true((new.st_ino == old.st_ino) == modes[m].inplace);
+		free(before);
+		free(after);
+		free(path);
+		fixture_remove_dir(dir);
+	}
+}
+
+/* What is in a file, as tests/reference_writer.py wants it. */
+static void describe_for_reference(struct sft_buf *out, const struct sft_file *file)
+{
+	const struct sft_index *index = sft_file_index(file);
+	const struct sft_metadata *metadata = sft_index_metadata(index);
+
+	sft_buf_printf(out, "{\"metadata\":%s", metadata->present ? "[" : "null");
+	for (uint32_t i = 0; i < metadata->count; i++) {
+		const struct sft_pair *p = &metadata->pairs[i];
+		sft_buf_printf(out, i ? ",[" : "[");
+		sft_buf_json(out, p->key, p->key_len);
+		sft_buf_printf(out, ",");
+		sft_buf_json(out, p->value, p->value_len);
+		sft_buf_printf(out, "]");
+	}
+	sft_buf_printf(out, "%s,\"tensors\":[", metadata->present ? "]" : "");
+	for (size_t i = 0; i < sft_index_count(index); i++) {
+		const struct sft_tensor *t = sft_index_at(index, i);
+		unsigned char bytes[64];
+		struct sft_error err = { 0 };
+
+		assert_int_equal(sft_file_read(file, bytes, t->nbytes,
+					       sft_file_data_offset(file) + t->begin, &err),
+				 0);
+		sft_buf_printf(out, "%s{\"name\":", i ? "," : "");
+		sft_buf_json(out, t->name, t->name_len);
+		sft_buf_printf(out, ",\"dtype\":\"%s\",\"shape\":[", sft_dtype_name(t->dtype));
+		for (uint32_t k = 0; k < t->rank; k++)
+			sft_buf_printf(out, "%s%" PRIu64, k ? "," : "", t->shape[k]);
+		sft_buf_printf(out, "],\"hex\":\"");
+		for (uint64_t k = 0; k < t->nbytes; k++)
+			sft_buf_printf(out, "%02x", bytes[k]);
+		sft_buf_printf(out, "\"}");
+	}
+	sft_buf_printf(out, "]}");
+}
+
+/* Make tensors of every dtype, under names that need escapes; every id is new. */
+static void make_every_dtype(struct sft_overlay *ov)
+{
+	static const char *const names[] = { "plain",
+					     "\x01\x1f\x7f",
+					     "a\"b\\c\n\t\r\b\f",
+					     "\xc3\xa9",
+					     "\xf0\x9f\x90\xab",
+					     "",
+					     "a/b",
+					     "A" };
+	struct sft_error err = { 0 };
+	unsigned char bytes[48];
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (unsigned char)(i * 37 + 1);
+	for (unsigned dtype = 0; dtype < SFT_DTYPE_COUNT; dtype++) {
+		for (size_t n = 0; n < sizeof(names) / sizeof(*names); n++) {
+			const uint64_t shape[] = { 2, n % 3, 4 };
+			char name[40];
+			size_t len = (size_t)sprintf(name, "%s%s%u", names[n], n ? "." : "", dtype);
+			uint64_t nbytes;
+			uint32_t id;
+
+			assert_int_equal(sft_shape_nbytes(dtype, shape, 3, &nbytes, &err), 0);
+			nbytes = nbytes < sizeof(bytes) ? nbytes : 0;
+			assert_int_equal(
+				sft_overlay_create(ov, name, len, false, SFT_SHARD_AUTO, &id, &err),
+				0);
+			assert_int_equal(sft_overlay_write(ov, id, bytes, nbytes, 0, &err), 0);
+			assert_int_equal(sft_overlay_declare(ov, id, dtype,
+							     nbytes ? shape : (uint64_t[]){ 0 },
+							     nbytes ? 3 : 1, &err),
+					 0);
+		}
+	}
+}
+
+static void test_a_new_layout_is_what_the_reference_writes(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	const char *root = getenv("SOURCE_ROOT"), *python = getenv("PYTHON");
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
+	char *json = fixture_join(dir, "wanted.json"), *other = fixture_join(dir, "reference");
+	char *command = NULL, *ours, *theirs;
+	struct sft_overlay *ov;
+	struct sft_file *file;
+	struct sft_error err = { 0 };
+	struct sft_buf wanted = { 0 };
+	size_t our_len, their_len;
+	(void)state;
+
+	if (!root || !python) {
+		fixture_remove_dir(dir);
+		skip();
+	}
+	fixture_checkpoint(path, "zz F16 2 01020304; @format=pt,b=c");
+	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+	make_every_dtype(ov);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+	sft_overlay_adopt(ov);
+	sft_overlay_free(ov);
+	assert_int_equal(sft_file_open(path, 0, &file, &err), 0);
+	describe_for_reference(&wanted, file);
+	sft_file_free(file);
+	fixture_put(json, wanted.data, wanted.len);
+	assert_true(asprintf(&command, "%s %s/tests/reference_writer.py %s < %s", python, root,
+			     other, json) > 0);
+	assert_int_equal(system(command), 0);
+	ours = fixture_get(path, &our_len);
+	theirs = fixture_get(other, &their_len);
+	assert_int_equal(our_len, their_len);
+	assert_memory_equal(ours, theirs, our_len);
+	sft_buf_free(&wanted);
+	free(ours);
+	free(theirs);
+	free(command);
+	free(json);
+	free(other);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+static void test_an_empty_file_is_sixteen_bytes(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M), *bytes;
+	struct sft_overlay *ov;
+	struct sft_error err = { 0 };
+	size_t len;
+	(void)state;
+
+	fixture_checkpoint(path, "a U8 1 00");
+	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+	assert_int_equal(fixture_edit(ov, "r a", &err), 0);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+	sft_overlay_adopt(ov);
+	sft_overlay_free(ov);
+	bytes = fixture_get(path, &len);
+	assert_int_equal(len, 16);
+	assert_memory_equal(bytes, "\x08\0\0\0\0\0\0\0{}      ", 16);
+	free(bytes);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+/* ---- attributes ---- */
+
+static void commit_one(const char *source, const struct sft_overlay_options *options,
+		       const char *script)
+{
+	struct sft_overlay *ov;
+	struct sft_error err = { 0 };
+	int r = sft_overlay_open(source, options, &ov, &err);
+
+	if (r == 0)
+		r = fixture_edit(ov, script, &err);
+	if (r == 0)
+		r = sft_overlay_commit(ov, NULL, NULL, &err);
+	if (r < 0)
+		print_message("%s\n", err.msg);
+	assert_int_equal(r, 0);
+	sft_overlay_adopt(ov);
+	sft_overlay_free(ov);
+}
+
+static void test_mode_owner_and_attributes_are_kept(void **state)
+{
+	static const char *const scripts[] = { "w a 0 00", "m a b" };
+	const struct sft_overlay_options options = { 0 };
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		char *dir = fixture_make_dir(), *path = fixture_join(dir, M), value[8] = "";
+		const bool root = geteuid() == 0;
+		struct stat st;
+
+		fixture_checkpoint(path, "a U8 1 01");
+		if (root)
+			assert_int_equal(chown(path, 1234, 5678), 0);
+		assert_int_equal(chmod(path, 0604), 0);
+		const bool attributes = setxattr(path, "user.origin", "here", 4, 0) == 0;
+		commit_one(path, &options, scripts[i]);
+		assert_int_equal(stat(path, &st), 0);
+		assert_int_equal(st.st_mode & 07777, 0604);
+		if (root) {
+			assert_int_equal(st.st_uid, 1234);
+			assert_int_equal(st.st_gid, 5678);
+		}
+		if (attributes) {
+			assert_int_equal(getxattr(path, "user.origin", value, sizeof(value)), 4);
+			assert_string_equal(value, "here");
+		}
+		free(path);
+		fixture_remove_dir(dir);
+	}
+}
+
+static void test_the_index_keeps_its_mode(void **state)
+{
+	const char *text = "{\"weight_map\":{\"a\":\"" M "\"}}";
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
+	char *index = fixture_join(dir, "model.safetensors.index.json");
+	struct stat st;
+	(void)state;
+
+	fixture_checkpoint(path, "a U8 1 01");
+	fixture_put(index, text, strlen(text));
+	assert_int_equal(chmod(index, 0640), 0);
+	commit_one(dir, &options, "m a b");
+	assert_int_equal(stat(index, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0640);
+	free(index);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+static void test_a_link_stays_and_its_target_is_replaced(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *link = fixture_join(dir, "link.safetensors");
+	char *real = fixture_join(dir, "real"), *path = fixture_join(dir, "real/" M), *text;
+	struct stat st;
+	(void)state;
+
+	assert_int_equal(mkdir(real, 0777), 0);
+	fixture_checkpoint(path, "a U8 1 01");
+	assert_int_equal(symlink("real/" M, link), 0);
+	commit_one(link, &options, "m a b");
+	assert_int_equal(lstat(link, &st), 0);
+	assert_true(S_ISLNK(st.st_mode));
+	text = fixture_describe(path);
+	assert_string_equal(text, "b U8 1 01");
+	free(text);
+	free(path);
+	free(real);
+	free(link);
+	fixture_remove_dir(dir);
+}
+
+static void test_an_output_link_to_the_source_is_replaced_and_the_source_is_not(void **state)
+{
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
+	char *link = fixture_join(dir, "out.safetensors"), *text;
+	const struct sft_overlay_options options = { .output = link };
+	(void)state;
+
+	fixture_checkpoint(path, "a U8 1 01");
+	assert_int_equal(symlink(M, link), 0);
+	commit_one(path, &options, "w a 0 ff");
+	text = fixture_describe(path);
+	assert_string_equal(text, "a U8 1 01");
+	free(text);
+	text = fixture_describe(link);
+	assert_string_equal(text, "a U8 1 ff");
+	free(text);
+	free(link);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+static void test_a_name_without_room_for_the_suffix(void **state)
+{
+	char name[256], *dir = fixture_make_dir(), *path, *text;
+	char *staging = fixture_join(dir, "staging");
+	const struct sft_overlay_options options = { .staging = staging };
+	(void)state;
+
+	memset(name, 'n', 255);
+	memcpy(name + 243, ".safetensors", 13);
+	path = fixture_join(dir, name);
+	fixture_checkpoint(path, "a U8 1 01");
+	commit_one(path, &options, "m a b");
+	text = fixture_describe(path);
+	assert_string_equal(text, "b U8 1 01");
+	free(text);
+	free(path);
+	free(staging);
+	fixture_remove_dir(dir);
+}
+
+/* ---- progress ---- */
+
+struct progress {
+	uint64_t done, total;
+	unsigned calls;
+};
+
+static void count_progress(void *ctx, uint64_t done, uint64_t total)
+{
+	struct progress *p = ctx;
+
+	assert_true(done >= p->done);
+	assert_true(done <= total);
+	assert_true(p->calls == 0 || total == p->total);
+	p->done = done;
+	p->total = total;
+	p->calls++;
+}
+
+static void test_progress_ends_at_the_total(void **state)
+{
+	static const struct {
+		const char *edit;
+		bool inplace;
+		uint64_t least, most; /* the total */
+	} cases[] = {
+		{ "m big b", false, 20000000, 20001000 },
+		{ "w big 0 ff; w big 19999999 ff", true, 65536, 131072 },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct sft_overlay_options options = { .inplace = cases[i].inplace };
+		char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
+		struct progress p = { 0 };
+		const struct sft_progress progress = { count_progress, &p };
+		struct sft_overlay *ov;
+		struct sft_error err = { 0 };
+		size_t len;
+
+		free(big_file(path, 20000000, &len));
+		assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+		assert_int_equal(fixture_edit(ov, cases[i].edit, &err), 0);
+		assert_int_equal(sft_overlay_commit(ov, &progress, NULL, &err), 0);
+		sft_overlay_adopt(ov);
+		sft_overlay_free(ov);
+		assert_true(p.calls > 0 && p.done == p.total);
+		assert_in_range(p.total, cases[i].least, cases[i].most);
+		free(path);
+		fixture_remove_dir(dir);
+	}
+}
+
+/* ---- file systems ---- */
+
+/* A file whose tensors are holes, but for the first bytes of `a`. */
+static void sparse_file(const char *path, uint64_t nbytes)
+{
+	struct sft_buf b = { 0 };
+	int fd;
+
+	sft_buf_printf(&b,
+		       "12345678{\"a\":{\"dtype\":\"U8\",\"shape\":[%" PRIu64
+		       "],\"data_offsets\":[0,%" PRIu64
+		       "]},\"b\":{\"dtype\":\"U8\",\"shape\":[%" PRIu64
+		       "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}}",
+		       nbytes, nbytes, nbytes, nbytes, 2 * nbytes);
+	sft_put_le64((unsigned char *)b.data, b.len - 8);
+	uint64_t size = b.len + 2 * nbytes;
+	sft_buf_add(&b, "data", 4);
+	fixture_put(path, b.data, b.len);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+	sft_buf_free(&b);
+}
+
+static void test_holes_stay_holes(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
+	struct sft_file *file;
+	struct sft_error err = { 0 };
+	struct stat st;
+	char bytes[8];
+	(void)state;
+
+	sparse_file(path, 8ull << 30);
+	assert_int_equal(stat(path, &st), 0);
+	if (st.st_blocks > 1000) {
+		free(path);
+		fixture_remove_dir(dir);
+		skip();
+	}
+	commit_one(path, &options, "m a zz; w b 5000000000 abcd");
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size > 16ll << 30);
+	assert_true(st.st_blocks < 1000);
+	assert_int_equal(sft_file_open(path, 0, &file, &err), 0);
+	const struct sft_tensor *a = sft_index_find(sft_file_index(file), "zz", 2);
+	const struct sft_tensor *b = sft_index_find(sft_file_index(file), "b", 1);
+	assert_int_equal(sft_file_read(file, bytes, 8, sft_file_data_offset(file) + a->begin, &err),
+			 0);
+	assert_memory_equal(bytes, "data\0\0\0", 8);
+	assert_int_equal(sft_file_read(file, bytes, 4,
+				       sft_file_data_offset(file) + b->begin + 4999999999, &err),
+			 0);
+	assert_memory_equal(bytes, "\0\xab\xcd\0", 4);
+	sft_file_free(file);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+/* Mount a file system for a test at `dir`; false where we may not or it is not there. */
+static bool mount_tmpfs(const char *dir, const char *size)
+{
+	return geteuid() == 0 && mount("tmpfs", dir, "tmpfs", 0, size) == 0;
+}
+
+static void test_too_little_space_is_refused_before_anything_is_written(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M), *before, *after;
+	struct sft_overlay *ov;
+	struct sft_error err = { 0 };
+	size_t len;
+	(void)state;
+
+	if (!mount_tmpfs(dir, "size=2m")) {
+		free(path);
+		fixture_remove_dir(dir);
+		skip();
+	}
+	before = big_file(path, 1200000, &len);
+	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+	assert_int_equal(fixture_edit(ov, "m big b", &err), 0);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -ENOSPC);
+	assert_non_null(strstr(err.msg, "the new files need 12001"));
+	assert_non_null(strstr(err.msg, " are free"));
+	/* A file that is small enough again can be committed. */
+	err = (struct sft_error){ 0 };
+	assert_int_equal(fixture_edit(ov, "t b 1000; d b U8 1000", &err), 0);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+	sft_overlay_adopt(ov);
+	sft_overlay_free(ov);
+	after = fixture_get(path, &len);
+	assert_memory_equal(after + len - 1000,
+			    before + strlen("12345678") + sft_le64((unsigned char *)before), 1000);
+	free(before);
+	free(after);
+	assert_int_equal(umount(dir), 0);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+/* An XFS in a file, mounted at `dir`; false where that cannot be had. */
+static bool mount_xfs(const char *image, const char *dir)
+{
+	char *command = NULL;
+	int r;
+
+	if (geteuid() != 0)
+		return false;
+	assert_true(asprintf(&command,
+			     "truncate -s 400M '%s' && mkfs.xfs -q '%s' 2>/dev/null && "
+			     "mount -o loop '%s' '%s' 2>/dev/null",
+			     image, image, image, dir) > 0);
+	r = system(command);
+	free(command);
+	return r == 0;
+}
+
+static uint64_t free_bytes(const char *dir)
+{
+	char *command = NULL, text[64] = "";
+	FILE *f;
+
+	assert_true(asprintf(&command, "sync -f '%s'; stat -f -c '%%f %%S' '%s'", dir, dir) > 0);
+	f = popen(command, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	pclose(f);
+	free(command);
+	uint64_t blocks = strtoull(text, NULL, 10);
+	return blocks * strtoull(strchr(text, ' '), NULL, 10);
+}
+
+static void test_blocks_are_shared_where_the_file_system_can(void **state)
+{
+	static const struct {
+		const char *name, *edit;
+		uint64_t most; /* bytes that the commit may take while the old file is open */
+	} cases[] = {
+		{ "the same layout", "w big 100000 ff", 1u << 20 },
+		{ "another name of the same length", "m big bug", 1u << 20 },
+		{ "another layout", "m big b; c c; w c 0 01", 64u << 20 },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct sft_overlay_options options = { 0 };
+		char *dir = fixture_make_dir(), *image = fixture_join(dir, "image");
+		char *mnt = fixture_join(dir, "mnt"), *path = fixture_join(mnt, M);
+		struct sft_overlay *ov;
+		struct sft_error err = { 0 };
+		size_t len;
+
+		assert_int_equal(mkdir(mnt, 0777), 0);
+		if (!mount_xfs(image, mnt)) {
+			free(path);
+			free(mnt);
+			free(image);
+			fixture_remove_dir(dir);
+			skip();
+		}
+		print_message("%s\n", cases[i].name);
+		free(big_file(path, 40000000, &len));
+		/* Give it a header as long as the rebuilt one. */
+		commit_one(path, &options, "m big bag");
+		commit_one(path, &options, "m bag big");
+		assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+		uint64_t before = free_bytes(mnt);
+		assert_int_equal(fixture_edit(ov, cases[i].edit, &err), 0);
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+		uint64_t after = free_bytes(mnt);
+		assert_true(before - after < cases[i].most || after > before);
+		sft_overlay_adopt(ov);
+		sft_overlay_free(ov);
+		struct sft_file *file;
+		assert_int_equal(sft_file_open(path, 0, &file, &err), 0);
+		sft_file_free(file);
+		assert_int_equal(umount(mnt), 0);
+		free(path);
+		free(mnt);
+		free(image);
+		fixture_remove_dir(dir);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_only_edited_bytes_differ),
+		cmocka_unit_test(test_a_new_layout_is_what_the_reference_writes),
+		cmocka_unit_test(test_an_empty_file_is_sixteen_bytes),
+		cmocka_unit_test(test_mode_owner_and_attributes_are_kept),
+		cmocka_unit_test(test_the_index_keeps_its_mode),
+		cmocka_unit_test(test_a_link_stays_and_its_target_is_replaced),
+		cmocka_unit_test(
+			test_an_output_link_to_the_source_is_replaced_and_the_source_is_not),
+		cmocka_unit_test(test_a_name_without_room_for_the_suffix),
+		cmocka_unit_test(test_progress_ends_at_the_total),
+		cmocka_unit_test(test_holes_stay_holes),
+		cmocka_unit_test(test_too_little_space_is_refused_before_anything_is_written),
+		cmocka_unit_test(test_blocks_are_shared_where_the_file_system_can),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

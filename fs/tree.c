@@ -353,3 +353,8 @@ void tree_set_flags(struct tree *tree, uint32_t entry, uint8_t flags)
 		forget_list(tree, entry);
 	forget_list(tree, e->parent);
 }
+
+void tree_set_id(struct tree *tree, uint32_t entry, uint32_t id)
+{
+	tree->nodes[entry].e.id = id;
+}

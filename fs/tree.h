@@ -96,6 +96,7 @@ int tree_build(enum tree_layout layout, bool list_npy, const struct tree_source 
 void tree_free(struct tree *tree);
 
 uint32_t tree_count(const struct tree *tree); /* entries, dead ones too */
+/* Valid until the next tree_add(). */
 const struct tree_entry *tree_entry(const struct tree *tree, uint32_t entry);
 
 /*
@@ -153,12 +154,15 @@ int tree_move(struct tree *tree, uint32_t entry, uint32_t parent, const char *fi
 /* Change flags without moving; TREE_DEAD and TREE_IS_DIR stay as they are. */
 void tree_set_flags(struct tree *tree, uint32_t entry, uint8_t flags);
 
+/* The tensor's file now shows another tensor. */
+void tree_set_id(struct tree *tree, uint32_t entry, uint32_t id);
+
 /*
  * The tensor name that a file name in a directory stands for by the layout, added to `name`.
  * EINVAL where it is no valid encoding, where no tensor can have the name (`__metadata__`) or be in
  * that directory (the root of layout=files); ENOMEM. A cut name is known only if the tree was built
- * with it, but then for the life of the tree. In layout=tree the `%` behind the name of a file whose
- * directory has a subdirectory of that name is dropped.
+ * with it, but then for the life of the tree. In layout=tree the `%` behind the name of a file is
+ * dropped where its directory has a subdirectory of that name.
  */
 int tree_tensor_name(const struct tree *tree, uint32_t parent, const char *file_name, size_t len,
 		     struct sft_buf *name);

@@ -1,38 +1,19 @@
 /* test_npy.c - numpy headers that are written, and those that are read */
+#include "python.h"
 #include "view.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
 /* ---- with numpy itself: tests/npy_oracle.py ---- */
 
-/* What the oracle prints; skips the test where there is no Python or no numpy. */
 static void ask_numpy(const char *what, const char *path, struct sft_buf *answer)
 {
-	const char *python = getenv("PYTHON"), *root = getenv("SOURCE_ROOT");
-	char command[1024], chunk[4096];
+	char script[256];
 
-	if (!python || !root)
-		skip();
-	snprintf(command, sizeof(command), "'%s' '%s/tests/npy_oracle.py' %s %s", python, root,
-		 what, path);
-	FILE *out = popen(command, "r");
-	assert_non_null(out);
-	for (size_t n; (n = fread(chunk, 1, sizeof(chunk), out)) > 0;)
-		sft_buf_add(answer, chunk, n);
-	int status = pclose(out);
-	if (status == 77 << 8)
-		skip();
-	assert_int_equal(status, 0);
+	snprintf(script, sizeof(script), "npy_oracle.py %s %s", what, path);
+	ask_python(script, NULL, answer);
 }
 
 static void make_directory(char path[], const char *template)

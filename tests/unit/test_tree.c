@@ -311,93 +311,6 @@ static void deep_names_are_no_trouble(void **state)
 	fixture_free(&f);
 }
 
-/* ---- file names to tensor names ---- */
-
-static void tensor_names_follow_the_layout(void **state)
-{
-	static const struct {
-		enum tree_layout layout;
-		const char *dir, *file_name;
-		const char *expected; /* NULL: EINVAL */
-	} cases[] = {
-		{ TREE_FLAT, "", "n", "n" },
-		{ TREE_FLAT, "", "%", "" },
-		{ TREE_FLAT, "", "n.m", "n.m" },
-		{ TREE_FLAT, "", "n%2Ejson", "n.json" },
-		{ TREE_FLAT, "", "n%2Fm", "n/m" },
-		{ TREE_FLAT, "", "a%", NULL },
-		{ TREE_FLAT, "", ".n", NULL },
-		{ TREE_FLAT, "", "n~", NULL },
-		{ TREE_FLAT, "", "n.json", NULL },
-		{ TREE_FLAT, "", "n%2fm", NULL },
-		{ TREE_FLAT, "", "\xff", NULL },
-		{ TREE_FLAT, "", "n%~0123456789abcdef", NULL },
-		{ TREE_FLAT, "", "__metadata__", NULL },
-		{ TREE_FLAT, "", A240 A10, NULL },
-		{ TREE_TREE, "", "n", "n" },
-		{ TREE_TREE, "", "a%", "a" }, /* a directory a is there */
-		{ TREE_TREE, "", "n%", NULL },
-		{ TREE_TREE, "", "a%%", NULL },
-		{ TREE_TREE, "", "%", "" },
-		{ TREE_TREE, "", "%%", NULL },
-		{ TREE_TREE, "", "a.n", NULL },
-		{ TREE_TREE, "", "%2En", NULL },
-		{ TREE_TREE, "", "n%2Ejson", NULL },
-		{ TREE_TREE, "", "__metadata__", NULL },
-		{ TREE_TREE, "a", "__metadata__", "a.__metadata__" },
-		{ TREE_TREE, "a", "n", "a.n" },
-		{ TREE_TREE, "a", "%", "a." },
-		{ TREE_TREE, "a", "b%", "a.b" },
-		{ TREE_TREE, "a", "n%2F", "a.n/" },
-		{ TREE_FILES, "", "n", NULL },
-		{ TREE_FILES, "s", "n", "n" },
-		{ TREE_FILES, "s", "n.m", "n.m" },
-		{ TREE_FILES, "s", ".n", NULL },
-		{ TREE_FILES, "s", "__metadata__", NULL },
-	};
-
-	for (size_t i = 0; i < COUNT(cases); i++) {
-		struct fixture f = { .layout = cases[i].layout };
-		struct sft_buf name = { 0 };
-		uint64_t dir = ROOT_INO;
-		int ret;
-
-		fixture_shard(&f, "s");
-		fixture_name(&f, "a.b.c", 5, 0);
-		assert_int_equal(fixture_build(&f, NULL), 0);
-		if (*cases[i].dir)
-			dir = look(f.tree, dir, cases[i].dir);
-		sft_buf_add(&name, "<", 1); /* what is there already stays */
-		ret = tree_tensor_name(f.tree, tree_ino_entry(dir), cases[i].file_name,
-				       strlen(cases[i].file_name), &name);
-		assert_int_equal(ret, cases[i].expected ? 0 : -EINVAL);
-		if (cases[i].expected)
-			assert_string_equal(name.data + 1, cases[i].expected);
-		sft_buf_free(&name);
-		fixture_free(&f);
-	}
-}
-
-static void cut_names_are_known_after_removal(void **state)
-{
-	for (int layout = TREE_FLAT; layout <= TREE_TREE; layout++) {
-		struct fixture f = { .layout = (enum tree_layout)layout };
-		struct sft_buf name = { 0 };
-		char file_name[TREE_NAME_MAX + 1];
-		size_t len;
-
-		fixture_name(&f, A240 A10, 250, 0);
-		assert_int_equal(fixture_build(&f, NULL), 0);
-		len = tree_name(f.tree, tree_ino(1, TREE_TENSOR), file_name);
-		tree_remove(f.tree, 1);
-		assert_int_equal(look(f.tree, ROOT_INO, file_name), 0);
-		assert_int_equal(tree_tensor_name(f.tree, TREE_ROOT, file_name, len, &name), 0);
-		assert_string_equal(name.data, A240 A10);
-		sft_buf_free(&name);
-		fixture_free(&f);
-	}
-}
-
 /* ---- memory ---- */
 
 static void build_takes_the_memory_it_states(void **state)
@@ -455,8 +368,6 @@ int main(void)
 		cmocka_unit_test(equal_file_names_are_refused),
 		cmocka_unit_test(a_tensor_without_its_shard_is_refused),
 		cmocka_unit_test(deep_names_are_no_trouble),
-		cmocka_unit_test(tensor_names_follow_the_layout),
-		cmocka_unit_test(cut_names_are_known_after_removal),
 		cmocka_unit_test(build_takes_the_memory_it_states),
 		cmocka_unit_test(a_build_without_memory_says_so),
 	};

@@ -123,6 +123,18 @@ static void directories_are_made_and_removed(void **state)
 	fixture_free(&f);
 }
 
+static void an_entry_can_show_another_tensor(void **state)
+{
+	struct fixture f;
+
+	build(&f, TREE_FLAT, (const char *const[]){ "a", "b", NULL });
+	assert_int_equal(tree_entry(f.tree, 2)->id, 1);
+	tree_set_id(f.tree, 2, 9);
+	assert_int_equal(tree_entry(f.tree, 2)->id, 9);
+	assert_int_equal(look(f.tree, ROOT_INO, "b"), tree_ino(2, TREE_TENSOR));
+	fixture_free(&f);
+}
+
 static void flags_hide_and_show(void **state)
 {
 	struct fixture f;
@@ -316,6 +328,7 @@ int main(void)
 		cmocka_unit_test(entries_come_and_go),
 		cmocka_unit_test(moves_keep_the_number),
 		cmocka_unit_test(directories_are_made_and_removed),
+		cmocka_unit_test(an_entry_can_show_another_tensor),
 		cmocka_unit_test(flags_hide_and_show),
 		cmocka_unit_test(a_listing_in_use_stays_as_it_is),
 		cmocka_unit_test(a_change_elsewhere_keeps_a_listing),

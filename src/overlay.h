@@ -32,8 +32,8 @@ int blockmap_reserve(struct blockmap *map, uint32_t more); /* -ENOMEM; put then 
 void blockmap_put(struct blockmap *map, uint32_t block, uint32_t slot);
 void blockmap_remove(struct blockmap *map, uint32_t block);
 void blockmap_free(struct blockmap *map);
-/* The lowest staged block in [first, end), or `end`. */
-uint32_t blockmap_next(const struct blockmap *map, uint32_t first, uint32_t end);
+/* The lowest staged block in [first, end), or `end`, which is at most 2^32. */
+uint64_t blockmap_next(const struct blockmap *map, uint64_t first, uint64_t end);
 
 /* ---- slots.c: which slots of the blocks file are in use ---- */
 
@@ -94,7 +94,9 @@ struct overlay_order; /* overlay_order.c */
 struct sft_overlay {
 	struct sft_overlay_options options; /* own copies of the strings; paths are absolute */
 	char *source;                       /* as given */
+	char *source_path;                  /* the same, absolute and resolved */
 	struct sft_checkpoint *base;
+	bool base_is_output; /* base is what a commit wrote to options.output */
 	struct sft_checkpoint **retired; /* old bases that scratch entries still refer to */
 	size_t retired_count;            /* there is room for one more where an entry needs it */
 	struct sft_checkpoint *next;     /* after a commit, until adopt */
@@ -110,13 +112,14 @@ struct sft_overlay {
 	size_t shard_count; /* of the two */
 	uint32_t *by_name; /* hash table of live ids, scratch apart from tensors (overlay_names.c) */
 	uint32_t by_name_capacity, by_name_used;
-	uint64_t hash_seed;
+	uint64_t hash_key[2];
 	struct overlay_order *order; /* live tensors in byte order; NULL until it is needed */
 	int *locks;                  /* flocked descriptors: a shard each, and the directory's */
 	size_t lock_count;
 	struct staging staging;
 	struct slots slots;
 	unsigned char *patch; /* two blocks, for writes that cover a block in part */
+	bool opened;          /* opening succeeded: freeing may tidy up the staging */
 	char **notes;
 	size_t note_count;
 };
@@ -127,6 +130,12 @@ int io_pread(int fd, void *buf, size_t n, uint64_t offset);        /* all, or -E
 int io_pwrite(int fd, const void *buf, size_t n, uint64_t offset); /* all of it */
 int io_fsync(int fd);
 int io_fdatasync(int fd);
+int io_ftruncate(int fd, uint64_t size);
+int io_openat(int dir, const char *path, int flags, mode_t mode); /* the descriptor; O_CLOEXEC */
+int io_renameat(int dir, const char *from, const char *to);       /* both in that directory */
+int io_unlinkat(int dir, const char *path, int flags);
+int io_mkdir(const char *path, mode_t mode);
+int io_flock(int fd, int operation);
 /* Copy a range between files, in the kernel where that works. Reports through `step` (may be NULL)
  * after each piece of at most 8 MiB or so. */
 int io_copy(int in, uint64_t in_offset, int out, uint64_t out_offset, uint64_t n,

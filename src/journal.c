@@ -1,0 +1,314 @@
+/*
+ * journal.c - appending to the journal and making it durable
+ *
+ * A batch of records is appended with one write at the end of the whole records. Where that fails,
+ * the file is cut back to there, so that no later record can follow a torn one.
+ */
+#include "journal.h"
+#include "hash.h"
+#include "num.h"
+#include "overlay_state.h"
+#include "slots.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ALLOCATE_AHEAD (64u << 10) /* bytes, so that a SYNC finds room on a full disk */
+
+/* ---- building ---- */
+
+void journal_start(struct journal_batch *b, enum journal_type type)
+{
+	b->start = b->buf.len;
+	journal_u32(b, 0);
+	journal_u32(b, type);
+}
+
+void journal_u32(struct journal_batch *b, uint32_t v)
+{
+	unsigned char bytes[8];
+
+	sft_put_le64(bytes, v);
+	sft_buf_add(&b->buf, bytes, 4);
+}
+
+void journal_u64(struct journal_batch *b, uint64_t v)
+{
+	unsigned char bytes[8];
+
+	sft_put_le64(bytes, v);
+	sft_buf_add(&b->buf, bytes, 8);
+}
+
+void journal_string(struct journal_batch *b, const char *s, size_t len)
+{
+	journal_u32(b, (uint32_t)len);
+	sft_buf_add(&b->buf, s, len);
+}
+
+void journal_finish(struct journal_batch *b)
+{
+	unsigned char length[8];
+	size_t n = b->buf.len - b->start;
+
+	if (b->buf.failed)
+		return;
+	sft_put_le64(length, n - 8);
+	memcpy(b->buf.data + b->start, length, 4);
+	journal_u64(b, bytes_hash(b->buf.data + b->start, n, 0));
+}
+
+void journal_free(struct journal_batch *b)
+{
+	sft_buf_free(&b->buf);
+}
+
+uint32_t journal_id(struct sft_overlay *ov, struct journal_batch *b, uint32_t id)
+{
+	struct overlay_entry *e = ov->entries[id];
+	const struct sft_tensor *t = e->pub.committed;
+
+	if (e->journal_id != SFT_NO_ID)
+		return e->journal_id;
+	e->journal_id = ov->next_journal_id++;
+	b->bound[b->bound_count++] = id;
+	journal_start(b, JOURNAL_BIND);
+	journal_u32(b, e->journal_id);
+	journal_u32(b, t->shard);
+	journal_string(b, t->name, t->name_len);
+	journal_finish(b);
+	return e->journal_id;
+}
+
+void journal_put_create(struct journal_batch *b, uint32_t id, const struct overlay_entry *e)
+{
+	journal_start(b, JOURNAL_CREATE);
+	journal_u32(b, id);
+	journal_u32(b, e->pub.shard);
+	journal_u32(b, e->pub.scratch);
+	journal_string(b, e->pub.name, e->pub.name_len);
+	journal_finish(b);
+}
+
+void journal_put_length(struct journal_batch *b, uint32_t id, uint64_t length)
+{
+	journal_start(b, JOURNAL_LENGTH);
+	journal_u32(b, id);
+	journal_u64(b, length);
+	journal_finish(b);
+}
+
+void journal_put_declare(struct journal_batch *b, uint32_t id, uint8_t dtype, const uint64_t *shape,
+			 uint32_t rank)
+{
+	journal_start(b, JOURNAL_DECLARE);
+	journal_u32(b, id);
+	journal_u32(b, dtype);
+	journal_u32(b, rank);
+	for (uint32_t i = 0; i < rank; i++)
+		journal_u64(b, shape[i]);
+	journal_finish(b);
+}
+
+void journal_put_rename(struct journal_batch *b, uint32_t id, uint32_t shard, bool scratch,
+			uint32_t replaced, const char *name, size_t len)
+{
+	journal_start(b, JOURNAL_RENAME);
+	journal_u32(b, id);
+	journal_u32(b, shard);
+	journal_u32(b, scratch);
+	journal_u32(b, replaced);
+	journal_string(b, name, len);
+	journal_finish(b);
+}
+
+void journal_put_metadata(struct journal_batch *b, uint32_t shard,
+			  const struct sft_metadata *metadata)
+{
+	journal_start(b, JOURNAL_METADATA);
+	journal_u32(b, shard);
+	journal_u32(b, metadata->present);
+	journal_u32(b, metadata->count);
+	for (uint32_t i = 0; i < metadata->count; i++) {
+		journal_string(b, metadata->pairs[i].key, metadata->pairs[i].key_len);
+		journal_string(b, metadata->pairs[i].value, metadata->pairs[i].value_len);
+	}
+	journal_finish(b);
+}
+
+/* ---- appending ---- */
+
+int journal_broken(const struct sft_overlay *ov, struct sft_error *err)
+{
+	return sft_fail(err, EIO,
+			"the staging in %s failed before, so it takes no more edits; what was "
+			"staged until then is kept, and a new mount resumes it",
+			ov->staging.path);
+}
+
+/* Have some room behind the end. Best effort: without it a full disk is noticed later. */
+static void allocate(struct staging *s, uint64_t end)
+{
+	if (end <= s->allocated)
+		return;
+	s->allocated = end + ALLOCATE_AHEAD;
+	while (fallocate(s->journal, FALLOC_FL_KEEP_SIZE, (off_t)end, ALLOCATE_AHEAD) < 0 &&
+	       errno == EINTR)
+		;
+}
+
+/* Write the batch at the end of the journal; on failure cut it back. */
+static int write_batch(struct staging *s, const struct sft_buf *buf)
+{
+	int r;
+
+	if (buf->failed)
+		return -ENOMEM;
+	if (buf->len > JOURNAL_RECORD_MAX)
+		return -EFBIG;
+	r = io_pwrite(s->journal, buf->data, buf->len, s->journal_end);
+	if (r < 0) {
+		if (io_ftruncate(s->journal, s->journal_end) < 0)
+			s->broken = true;
+		s->allocated = 0;
+		return r;
+	}
+	s->journal_end += buf->len;
+	allocate(s, s->journal_end);
+	return 0;
+}
+
+int journal_append(struct sft_overlay *ov, struct journal_batch *b, struct sft_error *err)
+{
+	int r = write_batch(&ov->staging, &b->buf);
+
+	for (unsigned i = 0; r < 0 && i < b->bound_count; i++)
+		ov->entries[b->bound[i]]->journal_id = SFT_NO_ID;
+	journal_free(b);
+	return r < 0 ? sft_fail(err, -r, "cannot write the journal in %s: %s", ov->staging.path,
+				strerror(-r))
+		     : 0;
+}
+
+/* ---- durable ---- */
+
+/* A failed fsync has thrown away what it could not write: nothing may be built on it. */
+static int sync_failed(struct sft_overlay *ov, int r, struct sft_error *err)
+{
+	ov->staging.broken = true;
+	return sft_fail(err, -r, "cannot make the edits in %s durable: %s", ov->staging.path,
+			strerror(-r));
+}
+
+int journal_sync_links(struct staging *s)
+{
+	char *parent = io_dirname(s->path);
+	int r = parent ? io_fsync(s->dir) : -ENOMEM;
+
+	if (r == -EINVAL)
+		r = 0;
+	if (r == 0)
+		r = io_fsync_dir(parent);
+	free(parent);
+	s->linked = r == 0;
+	/* To search a directory is enough to have one in it; reading it may be forbidden. */
+	return r == -EACCES ? 0 : r;
+}
+
+/* The journal as far as it is written. */
+static int sync_journal(struct sft_overlay *ov, struct sft_error *err)
+{
+	struct staging *s = &ov->staging;
+	int r = io_fdatasync(s->journal);
+
+	if (r == 0 && !s->linked)
+		r = journal_sync_links(s);
+	return r < 0 ? sync_failed(ov, r, err) : 0;
+}
+
+int sft_overlay_sync(struct sft_overlay *ov, struct sft_error *err)
+{
+	struct journal_batch b = { 0 };
+	struct staging *s = &ov->staging;
+	int r = 0;
+
+	if (s->broken)
+		return journal_broken(ov, err);
+	if (s->journal < 0)
+		return 0;
+	if (s->rewrite)
+		return journal_rewrite(ov, true, err);
+	if (s->synced_end == s->journal_end)
+		return 0;
+	if (s->stale_blocks)
+		r = io_fdatasync(s->blocks);
+	if (r < 0)
+		return sync_failed(ov, r, err);
+	s->stale_blocks = false;
+	journal_start(&b, JOURNAL_SYNC);
+	journal_finish(&b);
+	r = journal_append(ov, &b, err);
+	if (r == 0)
+		r = sync_journal(ov, err);
+	if (r < 0)
+		return r;
+	s->synced_end = s->journal_end;
+	slots_synced(&ov->slots);
+	return 0;
+}
+
+/* Append one batch and make it durable; where that fails, take it back as far as that can be done.
+ */
+static int append_durably(struct sft_overlay *ov, struct journal_batch *b, struct sft_error *err)
+{
+	struct staging *s = &ov->staging;
+	uint64_t before = s->journal_end;
+	int r = journal_append(ov, b, err);
+
+	if (r < 0)
+		return r;
+	r = sync_journal(ov, err);
+	if (r == 0) {
+		s->synced_end = s->journal_end;
+		return 0;
+	}
+	if (io_ftruncate(s->journal, before) == 0) {
+		s->journal_end = before;
+		(void)io_fdatasync(s->journal);
+	}
+	return r;
+}
+
+int journal_prepared(struct sft_overlay *ov, enum journal_kind kind,
+		     const struct commit_target *targets, size_t count, struct sft_error *err)
+{
+	struct journal_batch b = { 0 };
+	int r = ov->staging.journal < 0 ? edit_begin(ov, err) : 0;
+
+	if (r == 0)
+		r = sft_overlay_sync(ov, err);
+	if (r < 0)
+		return r;
+	journal_start(&b, JOURNAL_PREPARED);
+	journal_u32(&b, kind);
+	journal_u32(&b, (uint32_t)count);
+	for (size_t i = 0; i < count; i++) {
+		journal_string(&b, targets[i].temporary, strlen(targets[i].temporary));
+		journal_string(&b, targets[i].path, strlen(targets[i].path));
+		journal_u64(&b, targets[i].ino);
+		journal_u64(&b, targets[i].size);
+	}
+	journal_finish(&b);
+	return append_durably(ov, &b, err);
+}
+
+int journal_cancelled(struct sft_overlay *ov, struct sft_error *err)
+{
+	struct journal_batch b = { 0 };
+
+	journal_start(&b, JOURNAL_CANCELLED);
+	journal_finish(&b);
+	return append_durably(ov, &b, err);
+}

@@ -1,0 +1,161 @@
+/*
+ * journal.h - the records of the journal: writing and reading them; private to the staging half
+ *
+ * A record is its payload's length and its type (32 bits each), the payload, and a hash (64 bits)
+ * over all of these. Numbers are little-endian; a string is its length (32 bits) and its bytes.
+ * `id` is what the journal calls a tensor, `name` its bytes, `shard` a position.
+ *
+ * HEADER     version, flags, source, base ("" for the source), output ("" for the source), identity
+ * BIND       id, shard, name        id is the committed tensor of that name
+ * CREATE     id, shard, scratch, name
+ * DATA       id, first block, count, length, slots, hashes   length: of the tensor afterwards
+ * BLOCKS     the same without hashes; only where a SYNC follows (a journal that was written anew)
+ * LENGTH     id, length
+ * DECLARE    id, dtype, rank, shape
+ * REMOVE     id
+ * RENAME     id, shard, scratch, replaced id, name
+ * METADATA   shard, present, count, then key and value of each pair
+ * SYNC       everything before it, and the slots it names, are durable
+ * PREPARED   kind, count, then temporary, path, ino, size of each target
+ * CANCELLED  the PREPARED before it is void
+ */
+#ifndef SFT_JOURNAL_H
+#define SFT_JOURNAL_H
+
+#include "overlay.h"
+
+#define JOURNAL_VERSION 1u
+#define JOURNAL_RECORD_MAX (256u << 20) /* bytes of payload */
+#define JOURNAL_COMPACT_MIN (16u << 20) /* bytes of a journal that are worth compacting */
+#define JOURNAL_FRAME 16u		/* bytes of a record besides its payload */
+
+enum journal_type {
+	JOURNAL_HEADER = 1,
+	JOURNAL_BIND,
+	JOURNAL_CREATE,
+	JOURNAL_DATA,
+	JOURNAL_BLOCKS,
+	JOURNAL_LENGTH,
+	JOURNAL_DECLARE,
+	JOURNAL_REMOVE,
+	JOURNAL_RENAME,
+	JOURNAL_METADATA,
+	JOURNAL_SYNC,
+	JOURNAL_PREPARED,
+	JOURNAL_CANCELLED,
+};
+
+/* Of HEADER. */
+enum { JOURNAL_INPLACE = 1, JOURNAL_OWN_DIR = 2 };
+
+/* ---- journal.c: building records ---- */
+
+/* One or more records to be appended together. Zero-initialise. */
+struct journal_batch {
+	struct sft_buf buf;
+	size_t start;	   /* of the record that is being built */
+	uint32_t bound[2]; /* ids that it binds */
+	unsigned bound_count;
+};
+void journal_start(struct journal_batch *b, enum journal_type type);
+void journal_u32(struct journal_batch *b, uint32_t v);
+void journal_u64(struct journal_batch *b, uint64_t v);
+void journal_string(struct journal_batch *b, const char *s, size_t len);
+void journal_finish(struct journal_batch *b);
+void journal_free(struct journal_batch *b);
+
+/* The id that the journal has for an entry; where it has none, the batch binds one first. */
+uint32_t journal_id(struct sft_overlay *ov, struct journal_batch *b, uint32_t id);
+
+/* Records that more than one place writes. */
+void journal_put_create(struct journal_batch *b, uint32_t id, const struct overlay_entry *e);
+void journal_put_length(struct journal_batch *b, uint32_t id, uint64_t length);
+void journal_put_declare(struct journal_batch *b, uint32_t id, uint8_t dtype, const uint64_t *shape,
+			 uint32_t rank);
+void journal_put_rename(struct journal_batch *b, uint32_t id, uint32_t shard, bool scratch,
+			uint32_t replaced, const char *name, size_t len);
+void journal_put_metadata(struct journal_batch *b, uint32_t shard,
+			  const struct sft_metadata *metadata);
+
+/* Append the batch, with one write, and free it. On failure nothing of it is in the journal, or the
+ * staging is broken. ENOMEM, ENOSPC, EFBIG, EIO ... */
+int journal_append(struct sft_overlay *ov, struct journal_batch *b, struct sft_error *err);
+/* Make the staging directory and its own name durable. */
+int journal_sync_links(struct staging *s);
+/* EIO: the staging is broken, and why edits are refused. */
+int journal_broken(const struct sft_overlay *ov, struct sft_error *err);
+
+/* ---- journal_rewrite.c ---- */
+
+/*
+ * Write the whole state as a new journal in place of the old one, or as the first. `durable`: it is
+ * when this returns 0, with all staged bytes. On failure the old journal is as it was, or the
+ * staging is broken.
+ */
+int journal_rewrite(struct sft_overlay *ov, bool durable, struct sft_error *err);
+
+/* ---- journal_read.c ---- */
+
+struct journal_reader {
+	int fd;
+	uint64_t size;	 /* of the file */
+	uint64_t offset; /* of the next record */
+	uint64_t at;	 /* where in the file buf begins */
+	unsigned char *buf;
+	size_t len, cap;
+};
+/* A record while it is taken apart. `bad` is set where it ends too early. */
+struct journal_record {
+	enum journal_type type;
+	const unsigned char *p;
+	size_t left;
+	uint64_t end; /* in the file */
+	bool bad;
+};
+int journal_open(struct journal_reader *r, int fd);
+void journal_close(struct journal_reader *r);
+/* 1: a record; 0: the end, or a torn or damaged record; -errno. Borrowed until the next call. */
+int journal_next(struct journal_reader *r, struct journal_record *rec);
+uint32_t journal_get_u32(struct journal_record *rec);
+uint64_t journal_get_u64(struct journal_record *rec);
+/* Borrowed; not followed by a NUL. */
+const char *journal_get_string(struct journal_record *rec, uint32_t *len);
+
+/* What is to be known before the journal is replayed. */
+struct journal_summary {
+	unsigned flags; /* SFT_PARTIAL, SFT_SAME_NAMES */
+	bool inplace, own_dir;
+	char *source, *base, *output; /* base, output: NULL for the source */
+	unsigned char *identity;      /* for identity_check() */
+	size_t identity_len;
+	uint64_t end;	 /* bytes of whole records */
+	uint64_t synced; /* bytes up to and with the last SYNC */
+	bool edits;	 /* there is more than a header and SYNCs */
+	bool prepared;
+	enum journal_kind kind;
+	struct commit_target *targets;
+	size_t target_count;
+};
+/*
+ * Read a journal through, without the base. -ENODATA, nothing recorded: nothing was ever made
+ * durable in it (empty, or zeros). EBADMSG: it is no journal, or of another version.
+ */
+int journal_summarize(int fd, struct journal_summary *sum, struct sft_error *err);
+void journal_summary_free(struct journal_summary *sum);
+
+/* ---- identity.c: to know the source again ---- */
+
+/* Add what tells this checkpoint's files from others to a HEADER. */
+void identity_put(struct journal_batch *b, const struct sft_checkpoint *ck);
+/* ESTALE where the files are other ones; with `anyhow`, modification times may differ. */
+int identity_check(const struct journal_summary *sum, const struct sft_checkpoint *ck, bool anyhow,
+		   struct sft_error *err);
+
+/* ---- replay.c ---- */
+
+/* Apply what the journal holds to the fresh state of the base, and set up ov->slots and the
+ * numbers in ov->staging. EBADMSG: the journal does not fit the base, or is damaged. */
+int journal_replay(struct sft_overlay *ov, const struct journal_summary *sum,
+		   struct sft_error *err);
+
+#endif

@@ -1,0 +1,298 @@
+/* journal_read.c - taking a journal apart; trusts nothing in it */
+#include "journal.h"
+#include "hash.h"
+#include "num.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define WINDOW (1u << 20) /* bytes read at a time */
+#define TARGETS_MAX 1000000u
+
+/* ---- records ---- */
+
+int journal_open(struct journal_reader *r, int fd)
+{
+	struct stat st;
+
+	*r = (struct journal_reader){ .fd = fd };
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	r->size = (uint64_t)st.st_size;
+	return 0;
+}
+
+void journal_close(struct journal_reader *r)
+{
+	free(r->buf);
+	r->buf = NULL;
+}
+
+/* Have the n bytes at r->offset in the buffer; they are known to be in the file. */
+static int fill(struct journal_reader *r, size_t n)
+{
+	size_t want = n > WINDOW ? n : WINDOW;
+	int e;
+
+	if (r->offset >= r->at && r->offset + n <= r->at + r->len)
+		return 0;
+	if (want > r->size - r->offset)
+		want = (size_t)(r->size - r->offset);
+	if (want > r->cap) {
+		unsigned char *grown = realloc(r->buf, want);
+
+		if (!grown)
+			return -ENOMEM;
+		r->buf = grown;
+		r->cap = want;
+	}
+	r->len = 0;
+	e = io_pread(r->fd, r->buf, want, r->offset);
+	if (e < 0)
+		return e;
+	r->at = r->offset;
+	r->len = want;
+	return 0;
+}
+
+static uint32_t le32(const unsigned char *p)
+{
+	return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+int journal_next(struct journal_reader *r, struct journal_record *rec)
+{
+	const unsigned char *p;
+	size_t payload;
+	int e;
+
+	if (r->size - r->offset < JOURNAL_FRAME)
+		return 0;
+	e = fill(r, JOURNAL_FRAME);
+	if (e < 0)
+		return e;
+	payload = le32(r->buf + (r->offset - r->at));
+	if (payload > JOURNAL_RECORD_MAX || payload > r->size - r->offset - JOURNAL_FRAME)
+		return 0;
+	e = fill(r, payload + JOURNAL_FRAME);
+	if (e < 0)
+		return e;
+	p = r->buf + (r->offset - r->at);
+	if (bytes_hash(p, payload + 8, 0) != sft_le64(p + 8 + payload))
+		return 0;
+	r->offset += payload + JOURNAL_FRAME;
+	*rec = (struct journal_record){
+		.type = (enum journal_type)le32(p + 4),
+		.p = p + 8,
+		.left = payload,
+		.end = r->offset,
+	};
+	return 1;
+}
+
+/* The next n bytes, or NULL. */
+static const unsigned char *take(struct journal_record *rec, size_t n)
+{
+	const unsigned char *p = rec->p;
+
+	if (rec->bad || n > rec->left) {
+		rec->bad = true;
+		return NULL;
+	}
+	rec->p += n;
+	rec->left -= n;
+	return p;
+}
+
+uint32_t journal_get_u32(struct journal_record *rec)
+{
+	const unsigned char *p = take(rec, 4);
+
+	return p ? le32(p) : 0;
+}
+
+uint64_t journal_get_u64(struct journal_record *rec)
+{
+	const unsigned char *p = take(rec, 8);
+
+	return p ? sft_le64(p) : 0;
+}
+
+const char *journal_get_string(struct journal_record *rec, uint32_t *len)
+{
+	const unsigned char *p;
+
+	*len = journal_get_u32(rec);
+	p = take(rec, *len);
+	if (!p)
+		*len = 0;
+	return p ? (const char *)p : "";
+}
+
+/* ---- the summary ---- */
+
+/* A string without NULs, as a path has to be; NULL where there is no memory. */
+static char *get_path(struct journal_record *rec)
+{
+	uint32_t len;
+	const char *s = journal_get_string(rec, &len);
+
+	if (memchr(s, '\0', len))
+		rec->bad = true;
+	return strndup(s, len);
+}
+
+/* The same; an empty one is left out. */
+static int get_optional_path(struct journal_record *rec, char **out)
+{
+	char *path = get_path(rec);
+
+	if (!path)
+		return -ENOMEM;
+	if (*path)
+		*out = path;
+	else
+		free(path);
+	return 0;
+}
+
+static int summarize_header(struct journal_record *rec, struct journal_summary *sum,
+			    struct sft_error *err)
+{
+	uint32_t version, flags;
+
+	if (rec->type != JOURNAL_HEADER)
+		return sft_fail(err, EBADMSG, "the journal does not begin with a header");
+	version = journal_get_u32(rec);
+	if (!rec->bad && version != JOURNAL_VERSION)
+		return sft_fail(err, EBADMSG, "the journal has version %u, and this is for %u",
+				version, JOURNAL_VERSION);
+	sum->flags = journal_get_u32(rec) & (SFT_PARTIAL | SFT_SAME_NAMES);
+	flags = journal_get_u32(rec);
+	sum->inplace = flags & JOURNAL_INPLACE;
+	sum->own_dir = flags & JOURNAL_OWN_DIR;
+	sum->source = get_path(rec);
+	if (!sum->source || get_optional_path(rec, &sum->base) < 0 ||
+	    get_optional_path(rec, &sum->output) < 0)
+		return sft_fail(err, ENOMEM, "no memory for the journal");
+	sum->identity = malloc(rec->left + 1);
+	if (!sum->identity)
+		return sft_fail(err, ENOMEM, "no memory for the journal");
+	sum->identity_len = rec->left;
+	memcpy(sum->identity, rec->p, rec->left);
+	return rec->bad ? sft_fail(err, EBADMSG, "the journal's header is damaged") : 0;
+}
+
+static void free_targets(struct journal_summary *sum)
+{
+	for (size_t i = 0; i < sum->target_count; i++) {
+		free(sum->targets[i].temporary);
+		free(sum->targets[i].path);
+	}
+	free(sum->targets);
+	sum->targets = NULL;
+	sum->target_count = 0;
+}
+
+static int summarize_prepared(struct journal_record *rec, struct journal_summary *sum,
+			      struct sft_error *err)
+{
+	uint32_t kind = journal_get_u32(rec), count = journal_get_u32(rec);
+
+	free_targets(sum);
+	/* Each takes 24 bytes at least. */
+	if (rec->bad || kind > JOURNAL_PREPARED_INPLACE || count > rec->left / 24 ||
+	    count > TARGETS_MAX)
+		return sft_fail(err, EBADMSG, "the journal's record of a commit is damaged");
+	sum->targets = calloc((size_t)count + 1, sizeof(*sum->targets));
+	if (!sum->targets)
+		return sft_fail(err, ENOMEM, "no memory for the journal");
+	for (uint32_t i = 0; i < count; i++) {
+		struct commit_target *t = &sum->targets[sum->target_count++];
+
+		t->temporary = get_path(rec);
+		t->path = get_path(rec);
+		t->ino = journal_get_u64(rec);
+		t->size = journal_get_u64(rec);
+		if (!t->temporary || !t->path)
+			return sft_fail(err, ENOMEM, "no memory for the journal");
+	}
+	if (rec->bad)
+		return sft_fail(err, EBADMSG, "the journal's record of a commit is damaged");
+	sum->prepared = true;
+	sum->kind = (enum journal_kind)kind;
+	return 0;
+}
+
+/* Whether the file holds nothing but zeros, as one may after a power cut. Its beginning will do. */
+static bool is_blank(const struct journal_reader *r)
+{
+	size_t n = r->len < 4096 ? r->len : 4096;
+
+	for (size_t i = 0; i < n; i++) {
+		if (r->buf[i])
+			return false;
+	}
+	return true;
+}
+
+static int summarize_records(struct journal_reader *r, struct journal_summary *sum,
+			     struct sft_error *err)
+{
+	struct journal_record rec;
+	int e = journal_next(r, &rec);
+
+	if (e < 0)
+		return sft_fail(err, -e, "cannot read the journal: %s", strerror(-e));
+	if (e == 0)
+		return is_blank(r) ? -ENODATA
+				   : sft_fail(err, EBADMSG, "the journal's header is damaged");
+	e = summarize_header(&rec, sum, err);
+	if (e < 0)
+		return e;
+	sum->end = rec.end;
+	while ((e = journal_next(r, &rec)) > 0) {
+		sum->end = rec.end;
+		if (rec.type == JOURNAL_SYNC) {
+			sum->synced = rec.end;
+			continue;
+		}
+		sum->edits = true;
+		if (rec.type == JOURNAL_CANCELLED)
+			sum->prepared = false;
+		if (rec.type == JOURNAL_PREPARED) {
+			e = summarize_prepared(&rec, sum, err);
+			if (e < 0)
+				return e;
+		}
+	}
+	return e < 0 ? sft_fail(err, -e, "cannot read the journal: %s", strerror(-e)) : 0;
+}
+
+int journal_summarize(int fd, struct journal_summary *sum, struct sft_error *err)
+{
+	struct journal_reader r;
+	int e;
+
+	*sum = (struct journal_summary){ 0 };
+	e = journal_open(&r, fd);
+	if (e < 0)
+		return sft_fail(err, -e, "cannot read the journal: %s", strerror(-e));
+	e = summarize_records(&r, sum, err);
+	journal_close(&r);
+	if (e < 0)
+		journal_summary_free(sum);
+	return e;
+}
+
+void journal_summary_free(struct journal_summary *sum)
+{
+	free(sum->source);
+	free(sum->base);
+	free(sum->output);
+	free(sum->identity);
+	free_targets(sum);
+	*sum = (struct journal_summary){ 0 };
+}

@@ -1,0 +1,119 @@
+/*
+ * overlay_state.h - the overlay in memory; private to the staging half
+ *
+ * A change is made in three steps: memory is reserved, the journal record is written, and an
+ * apply_...() function, which cannot fail, brings the state up to date. Replay calls the same ones.
+ */
+#ifndef SFT_OVERLAY_STATE_H
+#define SFT_OVERLAY_STATE_H
+
+#include "overlay.h"
+
+#define OVERLAY_SIZE_MAX (1ull << 48) /* bytes of a tensor: 2^32 blocks */
+
+/* Whether the name may be a tensor's: valid UTF-8 and not "__metadata__". Else EINVAL. */
+int overlay_check_name(const char *name, size_t len, struct sft_error *err);
+
+/* ---- overlay_state.c ---- */
+
+/* Make the state of an overlay without edits out of ov->base. ENOMEM. */
+int state_load(struct sft_overlay *ov, struct sft_error *err);
+/* Forget the state, the base and the retired ones; what is on disk stays. */
+void state_free(struct sft_overlay *ov);
+
+/* Room for one more entry in every table; apply_create() and apply_rename() then cannot fail. */
+int state_reserve(struct sft_overlay *ov);
+/* Room to retire the base, for an entry that becomes scratch and still sees it. */
+int state_reserve_retired(struct sft_overlay *ov);
+
+/* The position (sft_checkpoint_at) of a committed tensor, of that shard with SFT_SAME_NAMES;
+ * SFT_NO_ID where there is none. */
+uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const char *name,
+			 size_t len);
+/* The entry, live, or NULL and EINVAL in `err`. */
+struct overlay_entry *state_live(const struct sft_overlay *ov, uint32_t id, struct sft_error *err);
+/* Bring what is derived up to date: shape and dtype, changed, staged, problem. */
+void state_refresh(struct sft_overlay *ov, struct overlay_entry *e);
+/* Find out whose dtype and shape it has while none is declared. */
+void state_resolve(const struct sft_overlay *ov, struct overlay_entry *e);
+
+/* A new entry, in no table yet; `name` is copied. NULL: no memory. */
+struct overlay_entry *entry_new(const char *name, size_t len, bool scratch, uint32_t shard);
+void entry_free(struct overlay_entry *e);
+bool entry_name_is(const struct overlay_entry *e, const char *name, size_t len);
+
+/* ---- overlay_apply.c: pointers are handed over ---- */
+
+uint32_t apply_create(struct sft_overlay *ov, struct overlay_entry *e, uint32_t journal_id);
+/* Room for the blocks must have been reserved. */
+void apply_data(struct sft_overlay *ov, struct overlay_entry *e, uint64_t length, uint32_t first,
+		const uint32_t *slots, uint32_t count);
+void apply_length(struct sft_overlay *ov, struct overlay_entry *e, uint64_t length);
+void apply_declare(struct sft_overlay *ov, struct overlay_entry *e, uint8_t dtype, uint64_t *shape,
+		   uint32_t rank);
+void apply_remove(struct sft_overlay *ov, uint32_t id);
+/* `replaced` may be SFT_NO_ID. */
+void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, bool scratch,
+		  uint32_t shard, uint32_t replaced);
+void apply_metadata(struct sft_overlay *ov, uint32_t shard, struct sft_metadata *metadata);
+/* Give up all blocks from block number `first` on. */
+void apply_drop_blocks(struct sft_overlay *ov, struct overlay_entry *e, uint64_t first);
+
+bool metadata_equal(const struct sft_metadata *a, const struct sft_metadata *b);
+int metadata_copy(struct sft_metadata *out, const struct sft_metadata *in); /* -ENOMEM */
+
+/* ---- overlay_names.c: live entries by name ---- */
+
+int names_reserve(struct sft_overlay *ov, uint32_t more);
+void names_add(struct sft_overlay *ov, uint32_t id);
+void names_remove(struct sft_overlay *ov, uint32_t id);
+/* `shard` counts for tensors with SFT_SAME_NAMES only. */
+uint32_t names_find(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
+		    size_t len);
+
+/* ---- overlay_order.c: live tensors in byte order ---- */
+
+/* Make the order, unless it is there. */
+int order_build(struct sft_overlay *ov);
+/* Room for one more; does nothing where the order was never needed. The same for the next two. */
+int order_reserve(struct sft_overlay *ov);
+void order_add(struct sft_overlay *ov, uint32_t id);
+void order_remove(struct sft_overlay *ov, uint32_t id); /* before its name or shard changes */
+/* The last live tensor whose name is below this one, or SFT_NO_ID. */
+uint32_t order_before(const struct sft_overlay *ov, const char *name, size_t len);
+void order_free(struct sft_overlay *ov);
+
+/*
+ * The shard for a tensor that has none: `wanted` unless it is SFT_SHARD_AUTO, else the one that its
+ * name has in the checkpoint, else that of the tensor `replaced` (may be SFT_NO_ID; it goes first
+ * with SFT_SAME_NAMES), else that of the tensor before it, else the first that is not missing.
+ * EINVAL, ENOMEM.
+ */
+int order_choose_shard(struct sft_overlay *ov, const char *name, size_t len, uint32_t wanted,
+		       uint32_t replaced, uint32_t *shard, struct sft_error *err);
+
+/* ---- overlay_read.c ---- */
+
+/* One block as it is now, zeros behind the tensor's end. */
+int read_block(const struct sft_overlay *ov, const struct overlay_entry *e, uint32_t block,
+	       unsigned char *out, struct sft_error *err);
+
+/* ---- overlay_write.c ---- */
+
+/* Before an edit: EIO where the staging is broken; begins the journal. */
+int edit_begin(struct sft_overlay *ov, struct sft_error *err);
+/* After one: sync or compact where it is due. What fails here does not undo the edit. */
+void edit_end(struct sft_overlay *ov);
+/* Stage the last block of a tensor again with zeros behind its end, at a new length not above the
+ * present one. Does nothing where that block is not staged or is full. */
+int edit_cut_tail(struct sft_overlay *ov, uint32_t id, uint64_t length, bool *done,
+		  struct sft_error *err);
+/* Stage every block that still comes from a retired checkpoint. */
+int edit_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err);
+
+/* ---- overlay_open.c ---- */
+
+void overlay_note(struct sft_overlay *ov, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+#endif

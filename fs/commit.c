@@ -1,6 +1,7 @@
 /* commit.c - committing a mount's edits */
 #include "commit.h"
 
+#include "edit.h"
 #include "log.h"
 
 #include <errno.h>
@@ -53,8 +54,10 @@ int fs_commit(struct fs *fs, struct sft_error *err)
 	report(fs, 0, 0);
 	int r = sft_overlay_commit(fs->overlay, &progress, note, &e);
 	pthread_rwlock_wrlock(&fs->lock);
-	if (r == 0)
+	if (r == 0) {
 		sft_overlay_adopt(fs->overlay);
+		edit_after_commit(fs);
+	}
 	keep_result(fs, r, &e);
 	pthread_rwlock_unlock(&fs->lock);
 	if (note[0])

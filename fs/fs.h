@@ -28,6 +28,8 @@ struct fs {
 	const struct options *opt;
 	const char *mountpoint; /* absolute */
 	struct fuse_session *se;
+	pthread_t main_thread;
+	atomic_bool ended_by_signal; /* edit mounts */
 
 	struct sft_checkpoint *own_checkpoint; /* read-only mounts; NULL with an overlay */
 	struct sft_overlay *overlay;	       /* NULL: read-only */
@@ -39,6 +41,8 @@ struct fs {
 	uid_t uid, gid; /* of the source, for directories and control files */
 	mode_t dir_mode;
 	struct timespec dir_time;
+
+	struct fs_edit *edits; /* edit.h; NULL: read-only */
 
 	/* commit.c; under `lock`, but the progress, which anybody may read at any time */
 	enum fs_commit_result last_commit;
@@ -80,6 +84,9 @@ static inline void fs_unlock(struct fs *fs)
 /* Everything the views show. `reason` holds the problem, if there is one. */
 void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out,
 	       char reason[FS_REASON_MAX]);
+/* Edit mounts: whether the node's file was there at the last commit. What came later may be renamed
+ * onto a view and then be gone, without the kernel's knowing. */
+bool fs_tensor_is_committed(const struct fs *fs, uint64_t ino);
 uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id);
 /* Read exactly n bytes that lie inside the tensor. -EIO and the like. */
 int fs_tensor_read(const struct fs *fs, uint32_t id, void *buf, size_t n, uint64_t offset);
@@ -99,7 +106,7 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st);
 void fs_totals(const struct fs *fs, size_t *tensors, uint64_t *bytes);
 /* Set TREE_HAS_METADATA on the directories whose checkpoint has some. */
 void fs_mark_metadata(struct fs *fs);
-/* Source for tree_build. */
+/* What a read-only mount's tree is built of. */
 struct tree_source fs_tree_source(struct fs *fs);
 
 /* ---- status.c ---- */

@@ -101,6 +101,44 @@ int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck, st
 	return 0;
 }
 
+/* Undo the octal escapes of mountinfo, in place. */
+static void unescape(char *s)
+{
+	char *out = s;
+	while (*s) {
+		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3') {
+			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
+			s += 4;
+		} else {
+			*out++ = *s++;
+		}
+	}
+	*out = '\0';
+}
+
+bool mountpoint_is_mounted(const char *mountpoint, char device[MOUNTPOINT_DEVICE_MAX])
+{
+	char *line = NULL;
+	size_t cap = 0;
+	bool found = false;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	while (f && getline(&line, &cap, f) > 0) {
+		char point[4097], number[MOUNTPOINT_DEVICE_MAX];
+		if (sscanf(line, "%*u %*u %31s %*s %4096s", number, point) != 2)
+			continue;
+		unescape(point);
+		if (strcmp(point, mountpoint) != 0)
+			continue;
+		found = true; /* the last one is on top */
+		if (device)
+			memcpy(device, number, sizeof(number));
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
+}
+
 /* fusermount3 is set-uid root and unmounts what the user has mounted. */
 static int run_fusermount(const char *mountpoint, struct sft_error *err)
 {

@@ -18,6 +18,11 @@ char *mountpoint_resolve(const char *mountpoint, struct sft_error *err);
 int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck,
 		     struct sft_error *err);
 
+/* Whether something is still mounted there, by /proc/self/mountinfo: asks no mount anything.
+ * *device (may be NULL) is set to its "MAJOR:MINOR". */
+#define MOUNTPOINT_DEVICE_MAX 32
+bool mountpoint_is_mounted(const char *mountpoint, char device[MOUNTPOINT_DEVICE_MAX]);
+
 /* Unmount, without root by way of fusermount3. EBUSY while it is in use. */
 int mountpoint_unmount(const char *mountpoint, struct sft_error *err);
 

@@ -46,8 +46,9 @@ static bool is_lasting(const struct fs *fs, uint64_t ino)
 	case TREE_PROGRESS:
 		return false;
 	case TREE_DIR:
-	case TREE_TENSOR:
 		return true;
+	case TREE_TENSOR:
+		return !fs->overlay || fs_tensor_is_committed(fs, ino);
 	default:
 		return !fs->overlay;
 	}

@@ -146,15 +146,73 @@ static int loop(const struct fs *fs)
 	return r;
 }
 
+/* ---- signals ---- */
+
+/*
+ * A signal ends a read-only mount at once. An edit mount first tries an ordinary unmount, while it
+ * still serves: the kernel then hands over what programs have written through mappings. Where files
+ * are open that cannot be; the commit takes what has been written so far.
+ */
+static void *end_on_signal(void *ctx)
+{
+	struct fs *fs = ctx;
+	sigset_t set;
+	int number;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	if (sigwait(&set, &number) != 0)
+		return NULL;
+	atomic_store(&fs->ended_by_signal, true);
+	if (mountpoint_unmount(fs->mountpoint, NULL) < 0) {
+		fuse_session_exit(fs->se);
+		pthread_kill(fs->main_thread, SIGUSR1); /* wakes the loop */
+	}
+	return NULL;
+}
+
+static void wake(int number)
+{
+}
+
+static int watch_signals(struct fs *fs, pthread_t *thread)
+{
+	sigset_t set;
+	struct sigaction action = { .sa_handler = wake };
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	if (!fs->overlay)
+		return fuse_set_signal_handlers(fs->se);
+	signal(SIGPIPE, SIG_IGN);
+	sigaction(SIGUSR1, &action, NULL);
+	pthread_sigmask(SIG_BLOCK, &set, NULL); /* in every thread; only sigwait takes them */
+	fs->main_thread = pthread_self();
+	return pthread_create(thread, NULL, end_on_signal, fs) == 0 ? 0 : -1;
+}
+
+static void unwatch_signals(struct fs *fs, pthread_t thread)
+{
+	if (!fs->overlay) {
+		fuse_remove_signal_handlers(fs->se);
+		return;
+	}
+	pthread_cancel(thread); /* sigwait is a cancellation point */
+	pthread_join(thread, NULL);
+}
+
 static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 {
 	int code = SESSION_FAILED;
+	pthread_t signals;
 	fs->se = new_session(fs);
 	if (!fs->se) {
 		log_error(fs->opt->mountpoint, "cannot start a FUSE session");
 		return code;
 	}
-	if (fuse_set_signal_handlers(fs->se) < 0) {
+	if (watch_signals(fs, &signals) < 0) {
 		log_error(fs->opt->mountpoint, "cannot set signal handlers");
 		goto out_session;
 	}
@@ -165,15 +223,17 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 	}
 	mounted(ctx);
 	int r = loop(fs);
+	/* A killed connection leaves the mount there, dead; an ordinary unmount does not. */
+	bool still_mounted = mountpoint_is_mounted(fs->mountpoint, NULL);
 	fuse_session_unmount(fs->se);
 	/* A positive result is the signal that ended the loop. */
 	if (r < 0)
 		log_error(fs->opt->mountpoint, "%s", strerror(-r));
 	code = r < 0 ? SESSION_FAILED : SESSION_CLEAN;
 	if (fs->overlay)
-		code = edit_end(fs, code, r > 0);
+		code = edit_finish(fs, code, still_mounted);
 out_signals:
-	fuse_remove_signal_handlers(fs->se);
+	unwatch_signals(fs, signals);
 out_session:
 	fuse_session_destroy(fs->se);
 	return code;

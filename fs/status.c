@@ -2,52 +2,22 @@
 #include "fs.h"
 
 #include "commit.h"
+#include "mountpoint.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 static const char *const layout_names[] = { "flat", "tree", "files" };
 
-/* Undo the octal escapes of /proc/self/mountinfo, in place. */
-static void unescape(char *s)
-{
-	char *out = s;
-	while (*s) {
-		if (s[0] == '\\' && s[1] >= '0' && s[1] <= '3') {
-			*out++ = (char)((s[1] - '0') << 6 | (s[2] - '0') << 3 | (s[3] - '0'));
-			s += 4;
-		} else {
-			*out++ = *s++;
-		}
-	}
-	*out = '\0';
-}
-
-/* The readahead of our own mount, in KiB; false where it cannot be read. The device is looked up in
- * mountinfo: to stat the mountpoint from in here would be to wait for ourselves. */
+/* The readahead of our own mount, in KiB; false where it cannot be read. */
 static bool read_ahead(const char *mountpoint, unsigned long *kb)
 {
-	char *line = NULL, path[64] = "";
-	size_t cap = 0;
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	while (f && getline(&line, &cap, f) > 0) {
-		unsigned major_number, minor_number;
-		char point[4097];
-		if (sscanf(line, "%*u %*u %u:%u %*s %4096s", &major_number, &minor_number, point) !=
-		    3)
-			continue;
-		unescape(point);
-		if (strcmp(point, mountpoint) == 0) /* the last one is on top */
-			snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
-				 major_number, minor_number);
-	}
-	free(line);
-	if (f)
-		fclose(f);
-	f = path[0] ? fopen(path, "re") : NULL;
+	char device[MOUNTPOINT_DEVICE_MAX], path[64];
+	if (!mountpoint_is_mounted(mountpoint, device))
+		return false;
+	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", device);
+	FILE *f = fopen(path, "re");
 	bool ok = f && fscanf(f, "%lu", kb) == 1;
 	if (f)
 		fclose(f);

@@ -1,4 +1,5 @@
 /* tensors.c - tensors and nodes as the operations see them */
+#include "edit.h"
 #include "fs.h"
 
 #include <errno.h>
@@ -56,6 +57,13 @@ void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out,
 uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id)
 {
 	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->nbytes : committed(fs, id)->nbytes;
+}
+
+bool fs_tensor_is_committed(const struct fs *fs, uint64_t ino)
+{
+	uint32_t id = tree_entry(fs->tree, tree_ino_entry(ino))->id;
+	const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
+	return e->committed && !e->scratch;
 }
 
 static uint8_t tensor_dtype(const struct fs *fs, uint32_t id)
@@ -258,6 +266,8 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 	if (kind == TREE_DIR || kind == TREE_CONTROL) {
 		st->st_mode = S_IFDIR | fs->dir_mode;
 		st->st_nlink = 2 + (kind == TREE_DIR ? tree_subdirs(fs->tree, entry) : 0);
+		if (fs->overlay)
+			edit_apply_attr(fs, ino, st);
 		return 0;
 	}
 	int r = node_size(fs, ino, &size);
@@ -278,6 +288,8 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 	if (kind == TREE_METADATA && fs->opt->layout == TREE_FILES && entry != TREE_ROOT)
 		shard = tree_entry(fs->tree, entry)->id;
 	source_attr(fs, shard, st);
+	if (fs->overlay)
+		edit_apply_attr(fs, ino, st);
 	if (kind == TREE_F32)
 		st->st_mode &= ~(mode_t)0222;
 	return 0;
@@ -323,14 +335,8 @@ void fs_mark_metadata(struct fs *fs)
 
 static void item(void *ctx, size_t i, struct tree_item *out)
 {
-	const struct fs *fs = ctx;
-	if (fs->overlay) {
-		const struct sft_entry *e = sft_overlay_entry(fs->overlay, (uint32_t)i);
-		*out = (struct tree_item){ e->name, e->name_len, e->shard, (uint32_t)i };
-	} else {
-		const struct sft_tensor *t = committed(fs, (uint32_t)i);
-		*out = (struct tree_item){ t->name, t->name_len, t->shard, (uint32_t)i };
-	}
+	const struct sft_tensor *t = committed(ctx, (uint32_t)i);
+	*out = (struct tree_item){ t->name, t->name_len, t->shard, (uint32_t)i };
 }
 
 static const char *shard_name(void *ctx, size_t i)
@@ -340,11 +346,10 @@ static const char *shard_name(void *ctx, size_t i)
 
 struct tree_source fs_tree_source(struct fs *fs)
 {
-	const struct sft_checkpoint *ck = fs_checkpoint(fs);
 	return (struct tree_source){
 		.ctx = fs,
-		.count = sft_checkpoint_count(ck),
-		.shards = sft_checkpoint_shards(ck),
+		.count = sft_checkpoint_count(fs->own_checkpoint),
+		.shards = sft_checkpoint_shards(fs->own_checkpoint),
 		.item = item,
 		.shard = shard_name,
 	};

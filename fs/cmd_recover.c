@@ -1,0 +1,108 @@
+/* cmd_recover.c - recover and discard: edits that were left staged, without mounting */
+#include "cmd.h"
+#include "log.h"
+#include "options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void report(void *ctx, uint64_t done, uint64_t total)
+{
+	cmd_progress_step(ctx, done, total);
+}
+
+/* The error has room for one tensor; the user is told of each. */
+static void say_problems(const struct sft_overlay *ov, const char *source)
+{
+	char reason[256];
+	struct sft_quoted q;
+	for (uint32_t id = 0; sft_overlay_problems(ov) && id < sft_overlay_count(ov); id++) {
+		const struct sft_entry *e = sft_overlay_entry(ov, id);
+		if (e->live && sft_overlay_problem(ov, id, reason, sizeof(reason)))
+			log_error(source, "tensor %s: %s", sft_quote(&q, e->name, e->name_len),
+				  reason);
+	}
+}
+
+static int commit(struct sft_overlay *ov, const char *source)
+{
+	struct sft_error err = { 0 };
+	struct cmd_progress bar;
+	struct sft_progress progress = { report, &bar };
+	char note[160] = "";
+	if (!sft_overlay_dirty(ov))
+		return 0;
+	cmd_progress_start(&bar, "recover");
+	int r = sft_overlay_commit(ov, &progress, note, &err);
+	cmd_progress_end(&bar);
+	if (note[0])
+		log_warning(source, "%s", note);
+	if (r < 0) {
+		say_problems(ov, source);
+		log_error(source, "not committed: %s", err.msg);
+		return 1;
+	}
+	sft_overlay_adopt(ov);
+	printf("%s: committed\n", source);
+	return 0;
+}
+
+static int recover(const struct options *o)
+{
+	struct sft_overlay_options options = {
+		.staging = o->staging,
+		.output = o->output,
+	};
+	struct sft_overlay *ov = NULL;
+	struct sft_error err = { 0 };
+	const char *note;
+	if (!sft_staging_exists(o->source, o->staging)) {
+		printf("%s: nothing is staged\n", o->source);
+		return 0;
+	}
+	if (sft_overlay_open(o->source, &options, &ov, &err) < 0) {
+		log_error(o->source, "%s", err.msg);
+		return 1;
+	}
+	for (size_t i = 0; (note = sft_overlay_note(ov, i)); i++)
+		log_info(o->source, "%s", note);
+	int code = commit(ov, o->source);
+	sft_overlay_free(ov);
+	return code;
+}
+
+static int discard(const struct options *o)
+{
+	struct sft_buf text = { 0 };
+	struct sft_error err = { 0 };
+	bool found = false;
+	int r = sft_staging_discard(o->source, o->staging, true, &text, &found, &err);
+	if (text.len)
+		fwrite(text.data, 1, text.len, stdout);
+	if (r < 0)
+		log_error(o->source, "%s", err.msg);
+	else
+		printf("%s: %s\n", o->source, found ? "discarded" : "nothing is staged");
+	sft_buf_free(&text);
+	return r < 0 ? 1 : 0;
+}
+
+static int run(int argc, char **argv, enum options_for what, int (*verb)(const struct options *o))
+{
+	struct options o;
+	int code = options_parse(&o, what, argc, argv);
+	if (code == 0)
+		code = verb(&o);
+	options_free(&o);
+	return code;
+}
+
+int cmd_recover(int argc, char **argv)
+{
+	return run(argc, argv, OPTIONS_RECOVER, recover);
+}
+
+int cmd_discard(int argc, char **argv)
+{
+	return run(argc, argv, OPTIONS_DISCARD, discard);
+}

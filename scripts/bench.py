@@ -36,6 +36,15 @@ def gigabytes(nbytes, took):
     return f"{nbytes / took / 1e9:.2f} GB/s"
 
 
+def megabytes(nbytes):
+    return f"{nbytes / 1e6:.1f} MB"
+
+
+def below(value, target, show):
+    """Target and verdict of a row whose value is to be below the target, where it has one."""
+    return ("", None) if target is None else (f"< {show(target)}", value < target)
+
+
 class Bench:
     """Options, a place to work in, and the rows of the report."""
 
@@ -224,7 +233,7 @@ def mount(bench):
                 times.append(took)
         value = statistics.median(times)
         bench.row(f"mount of {count:,} tensors", seconds(value),
-                  target and f"< {seconds(target)}", target and value < target)
+                  *below(value, target, seconds))
 
 
 @section
@@ -243,16 +252,15 @@ def listing(bench):
                                        env={**os.environ, "LC_ALL": "C"})
                     times.append(time.perf_counter() - begin)
                 memory[-1].append(bench.anonymous_memory())
-        first_target, again_target, memory_target = targets or ("", "", "")
+        first_target, again_target, memory_target = targets or (None, None, None)
         for what, times, target in (("first", firsts, first_target), ("again", agains, again_target)):
             value = statistics.median(times)
             bench.row(f"ls -l of {count:,} tensors ({2 * count:,} files), {what}", seconds(value),
-                      target and f"< {target} s", target and value < target)
+                      *below(value, target, seconds))
         for i, what in enumerate(("mounted", "listed")):
             value = statistics.median(m[i] for m in memory)
-            bench.row(f"RssAnon, {count:,} tensors, {what}", f"{value / 1e6:.1f} MB",
-                      memory_target and f"< {memory_target / 1e6:.0f} MB",
-                      memory_target and value < memory_target)
+            bench.row(f"RssAnon, {count:,} tensors, {what}", megabytes(value),
+                      *below(value, memory_target, megabytes))
 
 
 def parse_arguments():
@@ -280,7 +288,7 @@ def machine():
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return (f"{os.cpu_count()} x {models[0] if models else os.uname().machine}, "
             f"{pages >> 30} GiB, Linux {os.uname().release}, "
-            f"{'root' if os.getuid() == 0 else 'not root'}")
+            f"{'root' if os.getuid() == 0 else 'not root'}, load {os.getloadavg()[0]:.1f}")
 
 
 def markdown(path, bench, titles):

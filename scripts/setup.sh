@@ -76,12 +76,13 @@ build() {
     quietly meson compile -C "$dir"
 }
 
-# run_tests DIR LOGBASE [OPTION OF meson test...]: failures are for count_results to see.
+# run_tests DIR LOGBASE [OPTION OF meson test...]: failures are for count_results to see. In
+# TEST_PREFIX there may be a command to run meson by.
 run_tests() {
     local dir=$1 log=$2
     shift 2
     rm -f "$dir/meson-logs/$log.json"
-    meson test -C "$dir" --logbase "$log" --no-rebuild --print-errorlogs "$@" </dev/null || true
+    ${TEST_PREFIX:-} meson test -C "$dir" --logbase "$log" --no-rebuild --print-errorlogs "$@" </dev/null || true
     [ -s "$dir/meson-logs/$log.json" ] || die "no test was run in $dir"
 }
 

@@ -45,6 +45,10 @@ END
 check_eq "list of attributes" "user.safetensors.dtype user.safetensors.name user.safetensors.shape" \
     "$(getfattr -m - x | grep -v '^#' | grep . | sort | tr '\n' ' ' | sed 's/ $//')"
 check_errno "no such attribute" ENODATA getfattr -n user.safetensors.none x
+# ls -l asks each file for these, unless the first says that there are none of the kind.
+for attribute in system.posix_acl_access security.selinux trusted.none; do
+    check_errno "no attributes of the kind: $attribute" ENOTSUP getfattr -n "$attribute" x
+done
 
 # File system figures.
 blocks=$(stat -f -c %b .)

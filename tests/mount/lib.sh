@@ -177,6 +177,7 @@ check_errno() {
     EROFS) text='Read-only file system' ;;
     ENOENT) text='No such file or directory' ;;
     ENOTCONN) text='Transport endpoint is not connected' ;;
+    ENOTSUP) text='Operation not supported' ;;
     ENODATA) text='No such attribute|No data available' ;;
     *) die "check_errno does not know $2" ;;
     esac

@@ -88,6 +88,16 @@ int cmd_read_control(const char *mountpoint, const char *name, struct sft_buf *t
 	return r < 0 ? 1 : 0;
 }
 
+char *cmd_json_string(const struct sft_json *j, unsigned token)
+{
+	char *s = NULL;
+	if (token && sft_json_is_string(j, token))
+		s = malloc((size_t)(j->tokens[token].end - j->tokens[token].start) + 1);
+	if (s)
+		sft_json_decode(j, token, s);
+	return s;
+}
+
 /* ---- progress ---- */
 
 static double seconds(const struct timespec *from, const struct timespec *to)

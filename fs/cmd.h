@@ -7,6 +7,7 @@
 #ifndef CMD_H
 #define CMD_H
 
+#include "json.h"
 #include "sft.h"
 
 #include <time.h>
@@ -37,6 +38,9 @@ int cmd_usage(const char *word, const char *reason);
  * line that says that it is no mount of ours, or is dead.
  */
 int cmd_read_control(const char *mountpoint, const char *name, struct sft_buf *text);
+
+/* The string at a token, decoded, malloced; NULL where there is none (token 0), or no memory. */
+char *cmd_json_string(const struct sft_json *j, unsigned token);
 
 /* A progress bar on stderr, shown only on a terminal and once a second has gone by. */
 struct cmd_progress {

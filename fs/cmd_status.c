@@ -1,6 +1,5 @@
 /* cmd_status.c - what is mounted, what is staged, what blocks a commit */
 #include "cmd.h"
-#include "json.h"
 #include "log.h"
 
 #include <errno.h>

@@ -1,6 +1,5 @@
 /* cmd_umount.c - commit and umount: they return the real result */
 #include "cmd.h"
-#include "json.h"
 #include "log.h"
 #include "mountpoint.h"
 
@@ -9,10 +8,10 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,17 +24,6 @@ struct target {
 	bool edit;
 	char *source;
 };
-
-static char *string_at(const struct sft_json *j, const char *key)
-{
-	unsigned i = sft_json_get(j, 0, key);
-	char *s = NULL;
-	if (sft_json_is_string(j, i))
-		s = malloc((size_t)(j->tokens[i].end - j->tokens[i].start) + 1);
-	if (s)
-		sft_json_decode(j, i, s);
-	return s;
-}
 
 static void target_free(struct target *t)
 {
@@ -56,7 +44,7 @@ static int target_open(struct target *t, const char *mountpoint)
 		return 1;
 	}
 	t->edit = sft_json_equal(&t->json, sft_json_get(&t->json, 0, "mode"), "edit");
-	t->source = string_at(&t->json, "source");
+	t->source = cmd_json_string(&t->json, sft_json_get(&t->json, 0, "source"));
 	if (!sft_json_u64(&t->json, sft_json_get(&t->json, 0, "pid"), &t->pid) || !t->source) {
 		log_error(mountpoint, "its status is not understood");
 		return 1;
@@ -68,7 +56,7 @@ static int target_open(struct target *t, const char *mountpoint)
 
 struct watch {
 	const char *mountpoint;
-	atomic_bool done;
+	int done; /* an eventfd */
 };
 
 /* Show how far the commit is, while the write that asked for it waits. */
@@ -77,12 +65,12 @@ static void *watch_progress(void *ctx)
 	struct watch *w = ctx;
 	struct cmd_progress bar;
 	cmd_progress_start(&bar, "commit");
-	while (!atomic_load(&w->done)) {
+	struct pollfd end = { w->done, POLLIN, 0 };
+	while (poll(&end, 1, 200) == 0) {
 		struct sft_buf text = { 0 };
 		struct sft_json j = { 0 };
 		uint64_t done, total;
-		poll(NULL, 0, 200);
-		if (isatty(STDERR_FILENO) && !atomic_load(&w->done) &&
+		if (isatty(STDERR_FILENO) &&
 		    cmd_read_control(w->mountpoint, "progress", &text) == 0 &&
 		    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0 &&
 		    sft_json_u64(&j, sft_json_get(&j, 0, "done"), &done) &&
@@ -99,7 +87,7 @@ static void *watch_progress(void *ctx)
 static int ask_for_commit(const char *mountpoint)
 {
 	char *path = NULL;
-	struct watch w = { .mountpoint = mountpoint };
+	struct watch w = { mountpoint, -1 };
 	pthread_t watcher;
 	if (asprintf(&path, "%s/.safetensorfs/commit", mountpoint) < 0)
 		return ENOMEM;
@@ -107,7 +95,9 @@ static int ask_for_commit(const char *mountpoint)
 	free(path);
 	if (fd < 0)
 		return errno;
-	bool watched = pthread_create(&watcher, NULL, watch_progress, &w) == 0;
+	syncfs(fd); /* what was written through mappings counts too */
+	w.done = eventfd(0, EFD_CLOEXEC);
+	bool watched = w.done >= 0 && pthread_create(&watcher, NULL, watch_progress, &w) == 0;
 	while (write(fd, "1\n", 2) < 0) {
 		if (errno == EINTR)
 			continue;
@@ -115,40 +105,43 @@ static int ask_for_commit(const char *mountpoint)
 		break;
 	}
 	close(fd);
-	atomic_store(&w.done, true);
-	if (watched)
+	if (watched && eventfd_write(w.done, 1) == 0)
 		pthread_join(watcher, NULL);
+	if (w.done >= 0)
+		close(w.done);
 	return result;
 }
 
-/* Say why: every tensor that blocks it, and the reason that the daemon kept. */
+/* A line for each tensor that blocks the commit. */
+static void say_problems(const char *mountpoint, const struct sft_json *j)
+{
+	unsigned array = sft_json_get(j, 0, "problems");
+	unsigned end = array ? sft_json_next(j, array) : 0;
+	for (unsigned i = array + 1; array && i < end; i = sft_json_next(j, i)) {
+		char *tensor = cmd_json_string(j, sft_json_get(j, i, "tensor"));
+		char *reason = cmd_json_string(j, sft_json_get(j, i, "reason"));
+		struct sft_quoted q;
+		if (tensor && reason)
+			log_error(mountpoint, "tensor %s: %s",
+				  sft_quote(&q, tensor, strlen(tensor)), reason);
+		free(reason);
+		free(tensor);
+	}
+}
+
+/* Say why: the tensors, and the reason that the daemon kept. */
 static void explain(const char *mountpoint, int error)
 {
 	struct target t;
+	char *why = NULL;
 	if (target_open(&t, mountpoint) == 0) {
-		const struct sft_json *j = &t.json;
-		unsigned array = sft_json_get(j, 0, "problems");
-		unsigned end = array ? sft_json_next(j, array) : 0;
-		for (unsigned i = array + 1; array && i < end; i = sft_json_next(j, i)) {
-			unsigned name = sft_json_get(j, i, "tensor");
-			unsigned reason = sft_json_get(j, i, "reason");
-			log_error(mountpoint, "tensor %.*s: %.*s",
-				  j->tokens[name].end - j->tokens[name].start,
-				  j->text + j->tokens[name].start,
-				  j->tokens[reason].end - j->tokens[reason].start,
-				  j->text + j->tokens[reason].start);
-		}
-		unsigned last = sft_json_get(j, 0, "last_commit");
-		unsigned why = last ? sft_json_get(j, last, "error") : 0;
-		if (sft_json_is_string(j, why)) {
-			log_error(mountpoint, "not committed: %.*s",
-				  j->tokens[why].end - j->tokens[why].start,
-				  j->text + j->tokens[why].start);
-			error = 0;
-		}
+		unsigned last = sft_json_get(&t.json, 0, "last_commit");
+		unsigned token = last ? sft_json_get(&t.json, last, "error") : 0;
+		say_problems(mountpoint, &t.json);
+		why = cmd_json_string(&t.json, token);
 	}
-	if (error)
-		log_error(mountpoint, "not committed: %s", strerror(error));
+	log_error(mountpoint, "not committed: %s", why ? why : strerror(error));
+	free(why);
 	target_free(&t);
 }
 
@@ -198,7 +191,7 @@ static char *staging_of(const char *mountpoint)
 	char *staging = NULL;
 	if (cmd_read_control(mountpoint, "progress", &text) == 0 &&
 	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0)
-		staging = string_at(&j, "staging");
+		staging = cmd_json_string(&j, sft_json_get(&j, 0, "staging"));
 	sft_json_free(&j);
 	sft_buf_free(&text);
 	return staging;

@@ -129,8 +129,8 @@ bool edit_is_open(struct fs *fs, uint64_t ino)
 
 size_t edit_hidden_key(struct fs *fs, char key[EDIT_KEY_MAX])
 {
-	/* No path begins with a NUL. */
-	key[0] = '\0';
+	/* No path in the mount begins with a slash. */
+	key[0] = '/';
 	return 1 + (size_t)snprintf(key + 1, EDIT_KEY_MAX - 1, "%llx",
 				    (unsigned long long)++fs->edits->serial);
 }
@@ -221,7 +221,7 @@ static int restore_scratch(struct fs *fs, uint32_t id)
 		dir = tree_lookup(fs->tree, dir, at, (size_t)(slash - at));
 		at = slash + 1;
 	}
-	if (!dir || tree_ino_kind(dir) != TREE_DIR || at == end || *at == '\0' ||
+	if (!dir || tree_ino_kind(dir) != TREE_DIR || at == end ||
 	    tree_lookup(fs->tree, dir, at, (size_t)(end - at)))
 		return sft_overlay_remove(fs->overlay, id, NULL);
 	return tree_add(fs->tree, tree_ino_entry(dir), at, (size_t)(end - at), TREE_SCRATCH, id,

@@ -147,8 +147,10 @@ static int apply_draft(struct fs *fs, struct edit_handle *h, uint64_t *replaced)
 		return 0; /* removed meanwhile, by somebody else */
 	tree_name(fs->tree, h->ino, file_name);
 	edit_classify(fs, tree_parent(fs->tree, h->ino), file_name, &name);
-	h->changed = false;
+	/* While it is bad each flush says so: one descriptor of several may be the one that nobody
+	 * asks. */
 	int r = edit_apply(fs, &name, file_name, from, replaced);
+	h->changed = r < 0;
 	/* From now on the name belongs to the view of the tensor that there is now. */
 	if (r == 0 && pending && !h->applied) {
 		h->applied = true;
@@ -549,7 +551,7 @@ static void tidy_up(struct fs *fs, struct edit_handle *h)
 		edit_remove_entry(fs, pending);
 	} else if (last && tree_ino_kind(ino) == TREE_TENSOR && e->flags & TREE_DEAD) {
 		const struct sft_entry *orphan = sft_overlay_entry(fs->overlay, e->id);
-		if (orphan->live && orphan->scratch && orphan->name[0] == '\0')
+		if (orphan->live && orphan->scratch && orphan->name[0] == '/')
 			sft_overlay_remove(fs->overlay, e->id, NULL);
 	}
 	if (tree_ino_kind(ino) == TREE_METADATA)

@@ -208,10 +208,13 @@ bool sft_overlay_problem(const struct sft_overlay *ov, uint32_t id, char *reason
 	return true;
 }
 
-/* Whether a committed tensor whose entry is no tensor any more left its name to nobody. */
+/* Whether a committed tensor whose entry is no tensor any more counts as deleted: a new one of its
+ * name counts in its place. */
 static bool is_gone(const struct sft_overlay *ov, const struct sft_tensor *t)
 {
-	return names_find(ov, t->shard, false, t->name, t->name_len) == SFT_NO_ID;
+	uint32_t id = names_find(ov, t->shard, false, t->name, t->name_len);
+
+	return id == SFT_NO_ID || ov->entries[id]->pub.committed;
 }
 
 void sft_overlay_staged(const struct sft_overlay *ov, uint32_t *tensors, uint64_t *bytes)

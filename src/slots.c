@@ -135,7 +135,8 @@ int slots_set(struct slots *s, uint32_t end, const uint8_t *used)
 		return r;
 	s->end = end;
 	s->unused_count = s->pending_count = s->punched = 0;
-	memset(s->fresh, 0, (size_t)s->cap / 8 + 1);
+	if (s->fresh)
+		memset(s->fresh, 0, (size_t)s->cap / 8 + 1);
 	for (uint32_t i = 0; i < end; i++) {
 		if (!bit_get(used, i))
 			s->pending[s->pending_count++] = i;

@@ -2,11 +2,9 @@
  * checkpoint.c - one file, or a directory of shards with or without an index.json
  *
  * Opening goes: find the shards' names (index or directory) -> open each -> merge their tensors by
- * name -> settle names that occur twice -> compare with the index.
+ * name (checkpoint_names.c).
  */
-#include "sft.h"
-#include "sort.h"
-#include "weight_map.h"
+#include "checkpoint.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -19,35 +17,18 @@
 #define INDEX_SUFFIX ".safetensors.index.json"
 #define SHARD_SUFFIX ".safetensors"
 
-struct sft_checkpoint {
-	char *path;
-	char *index_path;
-	bool is_directory;
-	unsigned flags;
-	struct sft_shard *shards;
-	struct sft_file **files; /* the shards', owned */
-	char **names;		 /* the shards', owned */
-	size_t shard_count, missing;
-	const struct sft_tensor **tensors;
-	size_t count;
-	uint64_t nbytes;
-	char **warnings;
-	size_t warning_count;
-};
-
 static bool ends_with(const char *s, const char *suffix)
 {
 	size_t n = strlen(s), m = strlen(suffix);
 	return n >= m && strcmp(s + n - m, suffix) == 0;
 }
 
-static int no_memory(struct sft_error *err)
+int checkpoint_no_memory(struct sft_error *err)
 {
 	return sft_fail(err, ENOMEM, "no memory");
 }
 
-__attribute__((format(printf, 2, 3))) static int warn(struct sft_checkpoint *ck, const char *fmt,
-						      ...)
+int checkpoint_warn(struct sft_checkpoint *ck, const char *fmt, ...)
 {
 	char *line = NULL;
 	va_list ap;
@@ -115,7 +96,7 @@ static int find_index(struct sft_checkpoint *ck, struct sft_error *err)
 			     n, entries[0]->d_name, entries[1]->d_name);
 	else if (n == 1 && asprintf(&ck->index_path, "%s/%s", ck->path, entries[0]->d_name) < 0) {
 		ck->index_path = NULL;
-		r = no_memory(err);
+		r = checkpoint_no_memory(err);
 	}
 	free_dirents(entries, n);
 	return r;
@@ -134,7 +115,7 @@ static int scan_directory(struct sft_checkpoint *ck, struct sft_error *err)
 			     "no *" SHARD_SUFFIX " and no *" INDEX_SUFFIX " in this directory");
 	for (int i = 0; r == 0 && i < n; i++) {
 		if (add_name(ck, entries[i]->d_name) < 0)
-			r = no_memory(err);
+			r = checkpoint_no_memory(err);
 	}
 	free_dirents(entries, n);
 	return r;
@@ -152,7 +133,7 @@ static int resolve(struct sft_checkpoint *ck, const char *source, struct sft_err
 		 * the shards. */
 		char *copy = strdup(source);
 		if (!copy)
-			return no_memory(err);
+			return checkpoint_no_memory(err);
 		char *slash = strrchr(copy, '/');
 		const char *base = slash ? slash + 1 : copy;
 		if (slash)
@@ -196,12 +177,12 @@ static int open_shards(struct sft_checkpoint *ck, struct sft_error *err)
 	ck->files = calloc(ck->shard_count + 1, sizeof(*ck->files));
 	ck->shards = calloc(ck->shard_count + 1, sizeof(*ck->shards));
 	if (!ck->files || !ck->shards)
-		return no_memory(err);
+		return checkpoint_no_memory(err);
 	for (size_t i = 0; i < ck->shard_count; i++) {
 		char *path = NULL;
 		struct sft_error e = { 0 };
 		if (ck->is_directory && asprintf(&path, "%s/%s", ck->path, ck->names[i]) < 0)
-			return no_memory(err);
+			return checkpoint_no_memory(err);
 		int r = sft_file_open(path ? path : ck->path, (uint32_t)i, &ck->files[i], &e);
 		free(path);
 		if (r == -ENOENT && ck->index_path) {
@@ -215,152 +196,11 @@ static int open_shards(struct sft_checkpoint *ck, struct sft_error *err)
 	}
 	if (ck->missing && !(ck->flags & SFT_PARTIAL))
 		return refuse_missing(ck, err);
-	if (ck->missing && warn(ck, "%zu of %zu shards are missing, their tensors are not shown",
-				ck->missing, ck->shard_count) < 0)
-		return no_memory(err);
+	if (ck->missing &&
+	    checkpoint_warn(ck, "%zu of %zu shards are missing, their tensors are not shown",
+			    ck->missing, ck->shard_count) < 0)
+		return checkpoint_no_memory(err);
 	return 0;
-}
-
-/* ---- the tensors of all shards ---- */
-
-static int compare_tensors(uint32_t a, uint32_t b, const void *ctx)
-{
-	const struct sft_tensor *const *t = ctx;
-	int c = sft_name_compare(t[a]->name, t[a]->name_len, t[b]->name, t[b]->name_len);
-	return c ? c : (t[a]->shard > t[b]->shard) - (t[a]->shard < t[b]->shard);
-}
-
-static int merge(struct sft_checkpoint *ck, struct sft_error *err)
-{
-	size_t total = 0, n = 0;
-	for (size_t i = 0; i < ck->shard_count; i++)
-		total += ck->files[i] ? sft_index_count(sft_file_index(ck->files[i])) : 0;
-	if (total >= UINT32_MAX)
-		return sft_fail(err, EFBIG, "%zu tensors are more than can be shown", total);
-	const struct sft_tensor **all = calloc(total + 1, sizeof(*all));
-	uint32_t *order = calloc(total + 1, sizeof(*order));
-	int r = all && order ? 0 : -ENOMEM;
-	for (size_t i = 0; r == 0 && i < ck->shard_count; i++) {
-		const struct sft_index *index = ck->files[i] ? sft_file_index(ck->files[i]) : NULL;
-		for (size_t k = 0; index && k < sft_index_count(index); k++, n++) {
-			all[n] = sft_index_at(index, k);
-			order[n] = (uint32_t)n;
-		}
-	}
-	if (r == 0)
-		r = sft_sort(order, n, compare_tensors, all);
-	ck->tensors = r == 0 ? calloc(total + 1, sizeof(*ck->tensors)) : NULL;
-	for (size_t i = 0; ck->tensors && i < n; i++)
-		ck->tensors[i] = all[order[i]];
-	ck->count = n;
-	free(order);
-	free(all);
-	return ck->tensors ? 0 : no_memory(err);
-}
-
-static bool same_name(const struct sft_tensor *a, const struct sft_tensor *b)
-{
-	return sft_name_compare(a->name, a->name_len, b->name, b->name_len) == 0;
-}
-
-/* Of the tensors [first, end), which bear one name, the one that the index means. */
-static int settle(struct sft_checkpoint *ck, const struct weight_map *map, size_t first, size_t end,
-		  const struct sft_tensor **owner, struct sft_error *err)
-{
-	const struct sft_tensor *a = ck->tensors[first], *b = ck->tensors[first + 1];
-	struct sft_quoted q;
-	sft_quote(&q, a->name, a->name_len);
-	if (!ck->index_path)
-		return sft_fail(
-			err, EBADMSG,
-			"tensor %s is in two files, %s and %s (layout=files shows each file as "
-			"a directory)",
-			q.text, ck->names[a->shard], ck->names[b->shard]);
-	const struct weight_map_entry *e = weight_map_find(map, a->name, a->name_len);
-	*owner = NULL;
-	for (size_t i = first; e && i < end; i++) {
-		if (strcmp(ck->names[ck->tensors[i]->shard], map->files[e->file]) == 0)
-			*owner = ck->tensors[i];
-	}
-	if (!*owner)
-		return sft_fail(err, EBADMSG,
-				"tensor %s is in two files, %s and %s, and the index says neither",
-				q.text, ck->names[a->shard], ck->names[b->shard]);
-	if (warn(ck, "tensor %s is in two files, %s and %s; the index says %s", q.text,
-		 ck->names[a->shard], ck->names[b->shard], map->files[e->file]) < 0)
-		return no_memory(err);
-	return 0;
-}
-
-/* Leave one tensor of each name, unless the same names are allowed. */
-static int settle_all(struct sft_checkpoint *ck, const struct weight_map *map,
-		      struct sft_error *err)
-{
-	size_t kept = 0;
-	for (size_t i = 0, end; i < ck->count; i = end) {
-		const struct sft_tensor *owner = ck->tensors[i];
-		for (end = i + 1; end < ck->count && same_name(owner, ck->tensors[end]);)
-			end++;
-		if (end - i > 1) {
-			int r = settle(ck, map, i, end, &owner, err);
-			if (r < 0)
-				return r;
-		}
-		ck->tensors[kept++] = owner;
-	}
-	ck->count = kept;
-	return 0;
-}
-
-/* ---- what the index says against what the shards hold ---- */
-
-struct difference {
-	size_t count;
-	struct sft_quoted first;
-};
-
-static void note_difference(struct difference *d, const char *name, size_t len)
-{
-	if (d->count++ == 0)
-		sft_quote(&d->first, name, len);
-}
-
-static int warn_difference(struct sft_checkpoint *ck, const struct difference *d, const char *what,
-			   struct sft_error *err)
-{
-	int r = 0;
-	if (d->count == 1)
-		r = warn(ck, "tensor %s %s", d->first.text, what);
-	else if (d->count > 1)
-		r = warn(ck, "tensor %s and %zu more: each %s", d->first.text, d->count - 1, what);
-	return r < 0 ? no_memory(err) : 0;
-}
-
-static int compare_with_index(struct sft_checkpoint *ck, const struct weight_map *map,
-			      struct sft_error *err)
-{
-	struct difference nowhere = { 0 }, elsewhere = { 0 }, unlisted = { 0 };
-	for (size_t i = 0; i < map->count; i++) {
-		const struct weight_map_entry *e = &map->entries[i];
-		/* The shards are the index's files, in the same order. */
-		const struct sft_file *file = ck->files[e->file];
-		if (!file || sft_index_find(sft_file_index(file), e->name, e->name_len))
-			continue;
-		bool shown = sft_checkpoint_find(ck, e->name, e->name_len) != NULL;
-		note_difference(shown ? &elsewhere : &nowhere, e->name, e->name_len);
-	}
-	for (size_t i = 0; i < ck->count; i++) {
-		const struct sft_tensor *t = ck->tensors[i];
-		if (!weight_map_find(map, t->name, t->name_len))
-			note_difference(&unlisted, t->name, t->name_len);
-	}
-	int r = warn_difference(ck, &nowhere, "is listed in the index, and no shard has it", err);
-	if (r == 0)
-		r = warn_difference(ck, &elsewhere, "is in another shard than the index says", err);
-	if (r == 0)
-		r = warn_difference(ck, &unlisted, "is in a shard, and the index does not list it",
-				    err);
-	return r;
 }
 
 /* ---- the whole ---- */
@@ -369,7 +209,8 @@ static int list_shards(struct sft_checkpoint *ck, struct weight_map *map, struct
 {
 	if (!ck->is_directory) {
 		const char *slash = strrchr(ck->path, '/');
-		return add_name(ck, slash ? slash + 1 : ck->path) < 0 ? no_memory(err) : 0;
+		return add_name(ck, slash ? slash + 1 : ck->path) < 0 ? checkpoint_no_memory(err)
+								      : 0;
 	}
 	if (!ck->index_path)
 		return scan_directory(ck, err);
@@ -378,7 +219,7 @@ static int list_shards(struct sft_checkpoint *ck, struct weight_map *map, struct
 		return sft_fail(err, e.errnum, "%s: %s", strrchr(ck->index_path, '/') + 1, e.msg);
 	for (size_t i = 0; i < map->file_count; i++) {
 		if (add_name(ck, map->files[i]) < 0)
-			return no_memory(err);
+			return checkpoint_no_memory(err);
 	}
 	return 0;
 }
@@ -389,7 +230,7 @@ int sft_checkpoint_open(const char *source, unsigned flags, struct sft_checkpoin
 	struct weight_map map = { 0 };
 	struct sft_checkpoint *ck = calloc(1, sizeof(*ck));
 	if (!ck)
-		return no_memory(err);
+		return checkpoint_no_memory(err);
 	ck->flags = flags;
 	int r = resolve(ck, source, err);
 	if (r == 0)
@@ -397,11 +238,7 @@ int sft_checkpoint_open(const char *source, unsigned flags, struct sft_checkpoin
 	if (r == 0)
 		r = open_shards(ck, err);
 	if (r == 0)
-		r = merge(ck, err);
-	if (r == 0 && !(flags & SFT_SAME_NAMES))
-		r = settle_all(ck, &map, err);
-	if (r == 0 && ck->index_path)
-		r = compare_with_index(ck, &map, err);
+		r = checkpoint_merge(ck, &map, err);
 	for (size_t i = 0; r == 0 && i < ck->count; i++)
 		ck->nbytes += ck->tensors[i]->nbytes;
 	weight_map_free(&map);

@@ -34,7 +34,7 @@ if [ $# -eq 2 ]; then
     mkdir -p "$2"
     as_mounter "$safetensorfs" "$1" "$2" "${options[@]}"
     say "$1 is mounted on $2:"
-    ls "$2" | head -n 10
+    ls "$2" | sed -n '1,10p'
     say "to unmount it: ${options:+sudo }$safetensorfs umount $(realpath "$2")"
     exit 0
 fi
@@ -50,8 +50,15 @@ trap finish EXIT
 # show COMMAND: print it as one would type it, and run it.
 show() {
     printf '\n$ %s\n' "$1"
-    (cd "$work" && PATH=$dir/fs:$ROOT/scripts:$PATH bash -c "$1")
+    (cd "$work" && PATH=$dir/fs:$ROOT/scripts:$path bash -c "$1")
 }
+
+# The python3 that has numpy, where one has it.
+path=$PATH
+has_numpy() {
+    PATH=$path python3 -c 'import numpy' 2>/dev/null
+}
+has_numpy || path=/usr/bin:$PATH
 
 mkdir "$work/mnt"
 say "a small checkpoint"
@@ -63,7 +70,7 @@ show 'ls -l mnt | head -n 8'
 show 'cat mnt/model.norm.weight.json'
 show 'dd if=mnt/model.norm.weight bs=32 count=1 status=none | od -An -tx2'
 show 'sha256sum mnt/lm_head.weight mnt/model.norm.weight'
-if /usr/bin/env python3 -c 'import numpy' 2>/dev/null; then
+if has_numpy; then
     show "python3 -c '
 import numpy as np
 w = np.load(\"mnt/model.norm.weight.npy\", mmap_mode=\"r\")

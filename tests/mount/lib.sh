@@ -174,6 +174,15 @@ check_errno() {
     local what=$1 text
     case $2 in
     EIO) text='Input/output error' ;;
+    EINVAL) text='Invalid argument' ;;
+    EPERM) text='Operation not permitted' ;;
+    EACCES) text='Permission denied' ;;
+    EEXIST) text='File exists' ;;
+    EBUSY) text='resource busy' ;;
+    EISDIR) text='Is a directory' ;;
+    ENOTDIR) text='Not a directory' ;;
+    ENOTEMPTY) text='Directory not empty' ;;
+    ENOSPC) text='No space left on device' ;;
     EROFS) text='Read-only file system' ;;
     ENOENT) text='No such file or directory' ;;
     ENOTCONN) text='Transport endpoint is not connected' ;;

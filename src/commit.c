@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 /* ---- the record ---- */
@@ -57,16 +56,13 @@ static struct commit_prepared *make_prepared(struct commit_job *job, enum journa
 }
 
 /*
- * A single file is locked by itself (shards by their directory too). The new one is locked before
- * it takes the old one's place, so that at no time somebody else can have it.
+ * Shards are locked with their directory, a single file by itself: the new one from before it takes
+ * the old one's place, so that at no time somebody else can have it.
  */
-static void hold_lock(struct commit_job *job, struct commit_prepared *p)
+static void lock_new_file(struct commit_job *job)
 {
-	if (job->count == 0 || !job->files[0].check)
-		return;
-	p->held = job->files[0].check;
-	job->files[0].check = NULL;
-	(void)io_flock(sft_file_fd(p->held), LOCK_EX | LOCK_NB);
+	if (!sft_checkpoint_is_directory(job->ov->base) && job->count)
+		(void)staging_lock(job->ov, job->files[0].temporary, NULL);
 }
 
 /* Write the record and do what it says. */
@@ -78,7 +74,7 @@ static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, st
 
 	if (!p)
 		return sft_fail(err, ENOMEM, "no memory for the commit");
-	hold_lock(job, p);
+	lock_new_file(job);
 	r = journal_prepared(ov, kind, p->targets, p->count, err);
 	if (r < 0) {
 		commit_prepared_free(p);
@@ -115,7 +111,7 @@ static int replace(struct commit_job *job, struct sft_error *err)
 	for (size_t i = 0; r == 0 && i < job->count; i++)
 		r = commit_write(job, &job->files[i], err);
 	for (size_t i = 0; r == 0 && i < job->count; i++)
-		r = commit_verify(job, &job->files[i], err);
+		r = commit_verify(&job->files[i], err);
 	/* Copying may have taken long. */
 	if (r == 0)
 		r = commit_refuse_stale(job->ov, err);
@@ -147,7 +143,6 @@ static void job_free(struct commit_job *job, bool failed)
 
 		if (remove && f->created)
 			(void)io_unlinkat(AT_FDCWD, f->temporary, 0);
-		sft_file_free(f->check);
 		sft_buf_free(&f->text);
 		free(f->temporary);
 		free(f->path);

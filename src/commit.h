@@ -29,7 +29,6 @@ struct commit_file {
 	uint64_t bytes; /* to write or copy */
 	uint64_t need;	/* of free space */
 	uint64_t ino, size;
-	struct sft_file *check; /* the temporary, read back; kept open only to hold the lock */
 };
 
 struct commit_job {
@@ -80,8 +79,8 @@ int commit_zero(int fd, uint64_t offset, uint64_t n);
 int commit_create(struct commit_job *job, struct commit_file *f, struct sft_error *err);
 /* Write it, give it the source's attributes, make its content durable. */
 int commit_write(struct commit_job *job, struct commit_file *f, struct sft_error *err);
-/* Read it back: it is valid, and what the plan says. Sets f->ino, f->size and f->check. */
-int commit_verify(struct commit_job *job, struct commit_file *f, struct sft_error *err);
+/* Read it back: it is valid, and what the plan says. Sets f->ino and f->size. */
+int commit_verify(struct commit_file *f, struct sft_error *err);
 
 /* ---- commit_attributes.c ---- */
 
@@ -95,9 +94,8 @@ struct commit_prepared {
 	enum journal_kind kind;
 	struct commit_target *targets; /* REPLACE */
 	size_t count;
-	uint64_t journal_end;  /* of the journal before the record: where to cut it to undo */
-	char *open;	       /* as in struct commit_job */
-	struct sft_file *held; /* a single file: keeps the new one locked from before its rename */
+	uint64_t journal_end; /* of the journal before the record: where to cut it to undo */
+	char *open;	      /* as in struct commit_job */
 };
 
 /*

@@ -17,7 +17,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 void commit_prepared_free(struct commit_prepared *p)
@@ -30,7 +29,6 @@ void commit_prepared_free(struct commit_prepared *p)
 	}
 	free(p->targets);
 	free(p->open);
-	sft_file_free(p->held);
 	free(p);
 }
 
@@ -132,17 +130,6 @@ static int replace(struct sft_overlay *ov, struct sft_error *err)
 	return r;
 }
 
-/* Pass the lock of a single file on: from the descriptor that has held it since before the rename
- * to the one that stays. Where somebody is quicker, adopt finds out. */
-static void hand_over_lock(struct commit_prepared *p, const struct sft_checkpoint *next)
-{
-	if (!p->held)
-		return;
-	sft_file_free(p->held);
-	p->held = NULL;
-	(void)io_flock(sft_file_fd(sft_checkpoint_shard(next, 0)->file), LOCK_EX | LOCK_NB);
-}
-
 static int finish(struct sft_overlay *ov, const struct sft_progress *progress,
 		  struct sft_error *err)
 {
@@ -167,7 +154,6 @@ static int finish(struct sft_overlay *ov, const struct sft_progress *progress,
 		sft_checkpoint_free(next);
 		return r;
 	}
-	hand_over_lock(p, next);
 	ov->next = next;
 	commit_prepared_free(p);
 	ov->prepared = NULL;

@@ -374,10 +374,10 @@ static bool as_planned(const struct plan_tensor *t, const struct sft_tensor *fou
 	       (t->rank == 0 || memcmp(found->shape, t->shape, t->rank * sizeof(*t->shape)) == 0);
 }
 
-static int compare_with_plan(const struct commit_file *f, struct sft_error *err)
+static int compare_with_plan(const struct commit_file *f, const struct sft_index *index,
+			     struct sft_error *err)
 {
 	const struct plan_shard *s = f->shard;
-	const struct sft_index *index = sft_file_index(f->check);
 	struct sft_quoted q;
 
 	if (f->size != s->file_size)
@@ -417,22 +417,19 @@ static int verify_index(struct commit_file *f, struct sft_error *err)
 	return -e.errnum;
 }
 
-int commit_verify(struct commit_job *job, struct commit_file *f, struct sft_error *err)
+int commit_verify(struct commit_file *f, struct sft_error *err)
 {
 	struct sft_error e = { 0 };
+	struct sft_file *file;
 	int r;
 
 	if (!f->shard)
 		return verify_index(f, err);
-	if (sft_file_open(f->temporary, f->shard->shard, &f->check, &e) < 0)
+	if (sft_file_open(f->temporary, f->shard->shard, &file, &e) < 0)
 		return sft_fail(err, e.errnum, "cannot read back %s: %s", f->temporary, e.msg);
-	f->ino = (uint64_t)sft_file_stat(f->check)->st_ino;
-	f->size = (uint64_t)sft_file_stat(f->check)->st_size;
-	r = compare_with_plan(f, err);
-	/* One for each of hundreds of shards would be too many open files. */
-	if (r < 0 || sft_checkpoint_is_directory(job->ov->base)) {
-		sft_file_free(f->check);
-		f->check = NULL;
-	}
+	f->ino = (uint64_t)sft_file_stat(file)->st_ino;
+	f->size = (uint64_t)sft_file_stat(file)->st_size;
+	r = compare_with_plan(f, sft_file_index(file), err);
+	sft_file_free(file);
 	return r;
 }

@@ -232,17 +232,20 @@ static inline char *fixture_describe(const char *path)
 
 /* ---- edits ---- */
 
-/* A live entry's id, tensors before scratch. */
+/* The first live tensor of that name, else the scratch file. */
 static inline uint32_t fixture_find(const struct sft_overlay *ov, const char *name)
 {
-	uint32_t found = SFT_NO_ID;
+	uint32_t scratch = SFT_NO_ID;
 
 	for (uint32_t id = 0; id < sft_overlay_count(ov); id++) {
 		const struct sft_entry *e = sft_overlay_entry(ov, id);
-		if (e->live && strcmp(e->name, name) == 0 && (found == SFT_NO_ID || !e->scratch))
-			found = id;
+		if (!e->live || strcmp(e->name, name) != 0)
+			continue;
+		if (!e->scratch)
+			return id;
+		scratch = id;
 	}
-	return found;
+	return scratch;
 }
 
 static inline int fixture_set_metadata(struct sft_overlay *ov, uint32_t shard, const char *text,

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -29,6 +31,46 @@ bool faults_reached(void)
 {
 	return faults.count >= faults.k;
 }
+
+/* ---- tracing ---- */
+
+#define TRACE_MAX 256
+
+static struct {
+	bool on;
+	unsigned count;
+	char *calls[TRACE_MAX];
+} trace;
+
+static void note(const char *name, const char *path)
+{
+	const char *slash = path ? strrchr(path, '/') : NULL;
+
+	if (!trace.on || trace.count == TRACE_MAX)
+		return;
+	if (asprintf(&trace.calls[trace.count], "%s%s%s", name, path ? " " : "",
+		     slash  ? slash + 1
+		     : path ? path
+			    : "") >= 0)
+		trace.count++;
+}
+
+void faults_trace_start(void)
+{
+	trace.on = true;
+	trace.count = 0;
+}
+
+unsigned faults_trace_stop(char **calls, unsigned max)
+{
+	unsigned n = trace.count < max ? trace.count : max;
+
+	memcpy(calls, trace.calls, n * sizeof(*calls));
+	trace.on = false;
+	return n;
+}
+
+/* ---- failing ---- */
 
 /* Count a call. 0: go on; -1 with errno: fail; 1: transfer less. */
 static int strike(bool transfer)
@@ -66,11 +108,13 @@ static int strike_open(int flags)
 	return strike(false);
 }
 
-#define WRAP(TYPE, NAME, PARAMETERS, ARGUMENTS)                                                    \
+/* PATH: NULL, or the parameter to note. */
+#define WRAP(TYPE, NAME, PATH, PARAMETERS, ARGUMENTS)                                              \
 	TYPE __real_##NAME PARAMETERS;                                                             \
 	TYPE __wrap_##NAME PARAMETERS;                                                             \
 	TYPE __wrap_##NAME PARAMETERS                                                              \
 	{                                                                                          \
+		note(#NAME, PATH);                                                                 \
 		if (strike(false) < 0)                                                             \
 			return -1;                                                                 \
 		return __real_##NAME ARGUMENTS;                                                    \
@@ -81,6 +125,7 @@ static int strike_open(int flags)
 	ssize_t __wrap_##NAME PARAMETERS;                                                          \
 	ssize_t __wrap_##NAME PARAMETERS                                                           \
 	{                                                                                          \
+		note(#NAME, NULL);                                                                 \
 		int r = strike(true);                                                              \
 		if (r < 0)                                                                         \
 			return -1;                                                                 \
@@ -94,24 +139,24 @@ WRAP_TRANSFER(pwrite, (int fd, const void *buf, size_t n, off_t at), (fd, buf, n
 WRAP_TRANSFER(pwrite64, (int fd, const void *buf, size_t n, off_t at), (fd, buf, n, at))
 WRAP_TRANSFER(copy_file_range, (int in, off_t *from, int out, off_t *to, size_t n, unsigned flags),
 	      (in, from, out, to, n, flags))
-WRAP(int, fsync, (int fd), (fd))
-WRAP(int, fdatasync, (int fd), (fd))
-WRAP(int, ftruncate, (int fd, off_t size), (fd, size))
-WRAP(int, ftruncate64, (int fd, off_t size), (fd, size))
-WRAP(int, fallocate, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n))
-WRAP(int, fallocate64, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n))
-WRAP(int, rename, (const char *from, const char *to), (from, to))
-WRAP(int, renameat, (int a, const char *from, int b, const char *to), (a, from, b, to))
-WRAP(int, unlink, (const char *path), (path))
-WRAP(int, unlinkat, (int dir, const char *path, int flags), (dir, path, flags))
-WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode))
-WRAP(int, rmdir, (const char *path), (path))
-WRAP(int, fchmod, (int fd, mode_t mode), (fd, mode))
-WRAP(int, fchown, (int fd, uid_t uid, gid_t gid), (fd, uid, gid))
-WRAP(int, fsetxattr, (int fd, const char *name, const void *value, size_t size, int flags),
+WRAP(int, fsync, NULL, (int fd), (fd))
+WRAP(int, fdatasync, NULL, (int fd), (fd))
+WRAP(int, ftruncate, NULL, (int fd, off_t size), (fd, size))
+WRAP(int, ftruncate64, NULL, (int fd, off_t size), (fd, size))
+WRAP(int, fallocate, NULL, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n))
+WRAP(int, fallocate64, NULL, (int fd, int mode, off_t at, off_t n), (fd, mode, at, n))
+WRAP(int, rename, from, (const char *from, const char *to), (from, to))
+WRAP(int, renameat, from, (int a, const char *from, int b, const char *to), (a, from, b, to))
+WRAP(int, unlink, path, (const char *path), (path))
+WRAP(int, unlinkat, path, (int dir, const char *path, int flags), (dir, path, flags))
+WRAP(int, mkdir, path, (const char *path, mode_t mode), (path, mode))
+WRAP(int, rmdir, path, (const char *path), (path))
+WRAP(int, fchmod, NULL, (int fd, mode_t mode), (fd, mode))
+WRAP(int, fchown, NULL, (int fd, uid_t uid, gid_t gid), (fd, uid, gid))
+WRAP(int, fsetxattr, NULL, (int fd, const char *name, const void *value, size_t size, int flags),
      (fd, name, value, size, flags))
-WRAP(int, fremovexattr, (int fd, const char *name), (fd, name))
-WRAP(int, flock, (int fd, int operation), (fd, operation))
+WRAP(int, fremovexattr, NULL, (int fd, const char *name), (fd, name))
+WRAP(int, flock, NULL, (int fd, int operation), (fd, operation))
 
 /* FICLONE is the only one in use; its argument is an int. */
 int __real_ioctl(int fd, unsigned long request, ...);

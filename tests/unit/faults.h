@@ -27,4 +27,9 @@ void faults_disarm(void);
 /* Whether the k-th call was reached. */
 bool faults_reached(void);
 
+/* From now on note each call: its name, and for a rename or removal the last part of the path. */
+void faults_trace_start(void);
+/* The notes, malloced, at most `max`; how many. */
+unsigned faults_trace_stop(char **calls, unsigned max);
+
 #endif

@@ -89,8 +89,8 @@ int journal_broken(const struct sft_overlay *ov, struct sft_error *err);
 
 /*
  * Write the whole state as a new journal in place of the old one, or as the first. `durable`: it is
- * when this returns 0, with all staged bytes. On failure the old journal is as it was, or the
- * staging is broken.
+ * when this returns 0, with all staged bytes; where there are any, it is in any case. On failure
+ * the old journal is as it was, or the staging is broken.
  */
 int journal_rewrite(struct sft_overlay *ov, bool durable, struct sft_error *err);
 

@@ -233,8 +233,12 @@ int journal_rewrite(struct sft_overlay *ov, bool durable, struct sft_error *err)
 {
 	struct staging *s = &ov->staging;
 	struct rewrite w = { .ov = ov };
-	int r = durable && s->blocks >= 0 ? io_fdatasync(s->blocks) : 0;
+	int r = 0;
 
+	/* Its records of blocks have no hashes, and so must not be in doubt. */
+	durable = durable || ov->slots.end > ov->slots.unused_count;
+	if (durable && s->blocks >= 0)
+		r = io_fdatasync(s->blocks);
 	if (r < 0) {
 		s->broken = true;
 		return fail(ov, r, err);

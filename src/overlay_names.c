@@ -108,6 +108,8 @@ uint32_t names_find(const struct sft_overlay *ov, uint32_t shard, bool scratch, 
 	const bool by_shard = ov->options.flags & SFT_SAME_NAMES && !scratch;
 	uint32_t hash = hash_name(ov, shard, scratch, name, len);
 
+	if (ov->by_name_used == 0)
+		return SFT_NO_ID;
 	for (uint32_t i = home(ov, hash); ov->by_name[i] != SFT_NO_ID; i = after(ov, i)) {
 		const struct overlay_entry *e = ov->entries[ov->by_name[i]];
 

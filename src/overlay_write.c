@@ -33,9 +33,7 @@ int edit_begin(struct sft_overlay *ov, struct sft_error *err)
 			return sft_fail(err, -fd, "cannot stage in %s: %s", s->path, strerror(-fd));
 		s->blocks = fd;
 	}
-	/* Scratch files may have kept their blocks over a commit; the new journal is to find them.
-	 */
-	return journal_rewrite(ov, ov->slots.end > ov->slots.unused_count, err);
+	return journal_rewrite(ov, false, err);
 }
 
 void edit_end(struct sft_overlay *ov)

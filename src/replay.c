@@ -321,12 +321,15 @@ static int replay_records(struct replay *r, struct sft_error *err)
 		     : 0;
 }
 
-/* Scratch files do not outlive their process. */
+/* Scratch files do not outlive their process. The journal has to forget them too, before another
+ * one of the same key is made. */
 static void drop_scratch(struct sft_overlay *ov)
 {
 	for (uint32_t id = 0; id < ov->count; id++) {
-		if (ov->entries[id]->pub.live && ov->entries[id]->pub.scratch)
-			apply_remove(ov, id);
+		if (!ov->entries[id]->pub.live || !ov->entries[id]->pub.scratch)
+			continue;
+		apply_remove(ov, id);
+		ov->staging.rewrite = true;
 	}
 }
 

@@ -63,7 +63,7 @@ bool fs_tensor_is_committed(const struct fs *fs, uint64_t ino)
 {
 	uint32_t id = tree_entry(fs->tree, tree_ino_entry(ino))->id;
 	const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-	return e->committed && !e->scratch;
+	return e->committed != NULL;
 }
 
 static uint8_t tensor_dtype(const struct fs *fs, uint32_t id)

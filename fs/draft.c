@@ -302,3 +302,74 @@ int edit_apply(struct fs *fs, const struct edit_name *name, const char *file_nam
 		return -EINVAL;
 	}
 }
+
+/* ---- a handle's draft ---- */
+
+static int view_content(struct fs *fs, const struct edit_handle *h, struct sft_buf *out)
+{
+	if (tree_ino_kind(h->ino) != TREE_NPY) {
+		sft_buf_add(out, h->text.data, h->text.len);
+		return out->failed ? -ENOMEM : 0;
+	}
+	fs_npy_head(fs, h->ino, out);
+	return out->failed ? -ENOMEM : 0;
+}
+
+/* Behind the header of a .npy come the tensor's bytes. */
+static int copy_tensor(struct fs *fs, uint32_t from, uint32_t to, uint64_t at)
+{
+	uint64_t n = fs_tensor_nbytes(fs, from);
+	size_t piece = 1u << 20;
+	char *buf = malloc(piece);
+	int r = buf ? 0 : -ENOMEM;
+	for (uint64_t done = 0; r == 0 && done < n; done += piece) {
+		size_t k = n - done < piece ? (size_t)(n - done) : piece;
+		r = fs_tensor_read(fs, from, buf, k, done);
+		if (r == 0)
+			r = sft_overlay_write(fs->overlay, to, buf, k, at + done, NULL);
+	}
+	free(buf);
+	return r;
+}
+
+int edit_draft_need(struct fs *fs, struct edit_handle *h, bool empty)
+{
+	struct sft_buf text = { 0 };
+	int r = 0;
+	if (h->draft != SFT_NO_ID)
+		return 0;
+	if (!empty)
+		r = view_content(fs, h, &text);
+	if (r == 0)
+		r = edit_draft_new(fs, &text, &h->draft);
+	if (r == 0 && !empty && tree_ino_kind(h->ino) == TREE_NPY)
+		r = copy_tensor(fs, edit_id(fs, h->ino), h->draft, text.len);
+	sft_buf_free(&text);
+	return r;
+}
+
+int edit_draft_apply(struct fs *fs, struct edit_handle *h, uint64_t *replaced)
+{
+	struct edit_name name;
+	char file_name[TREE_NAME_MAX + 1];
+	*replaced = 0;
+	bool pending = h->pending != TREE_NO_ENTRY;
+	uint32_t from = pending ? tree_entry(fs->tree, h->pending)->id : h->draft;
+	if (from == SFT_NO_ID || !h->changed)
+		return 0;
+	bool dead = tree_entry(fs->tree, tree_ino_entry(h->ino))->flags & TREE_DEAD;
+	if (dead && !h->applied)
+		return 0; /* removed meanwhile, by somebody else */
+	tree_name(fs->tree, h->ino, file_name);
+	edit_classify(fs, tree_parent(fs->tree, h->ino), file_name, &name);
+	/* While it is bad each flush says so: one descriptor of several may be the one that nobody
+	 * asks. */
+	int r = edit_apply(fs, &name, file_name, from, replaced);
+	h->changed = r < 0;
+	/* From now on the name belongs to the view of the tensor that there is now. */
+	if (r == 0 && pending && !h->applied) {
+		h->applied = true;
+		r = edit_remove_entry(fs, h->pending);
+	}
+	return r;
+}

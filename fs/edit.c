@@ -1,4 +1,4 @@
-/* edit.c - state of an edit mount, from the tree over the overlay to the last commit */
+/* edit.c - state of an edit mount, to the last commit */
 #include "edit.h"
 
 #include "commit.h"
@@ -21,6 +21,19 @@ void fs_change_end(struct fs *fs)
 {
 	pthread_rwlock_unlock(&fs->lock);
 	pthread_mutex_unlock(&fs->edit);
+}
+
+int edit_new(struct fs *fs)
+{
+	struct fs_edit *ed = calloc(1, sizeof(*ed));
+	if (!ed)
+		return -ENOMEM;
+	pthread_mutex_init(&ed->lock, NULL);
+	pthread_mutex_init(&ed->notify_lock, NULL);
+	pthread_cond_init(&ed->notify_wake, NULL);
+	pthread_cond_init(&ed->notify_done, NULL);
+	fs->edits = ed;
+	return 0;
 }
 
 /* ---- nodes ---- */
@@ -125,156 +138,6 @@ bool edit_is_open(struct fs *fs, uint64_t ino)
 	return open;
 }
 
-/* ---- keys of scratch files ---- */
-
-size_t edit_hidden_key(struct fs *fs, char key[EDIT_KEY_MAX])
-{
-	/* No path in the mount begins with a slash. */
-	key[0] = '/';
-	return 1 + (size_t)snprintf(key + 1, EDIT_KEY_MAX - 1, "%llx",
-				    (unsigned long long)++fs->edits->serial);
-}
-
-void edit_scratch_key(const struct fs *fs, uint32_t parent, const char *name, size_t len,
-		      struct sft_buf *key)
-{
-	if (parent != TREE_ROOT) {
-		const struct tree_entry *e = tree_entry(fs->tree, parent);
-		edit_scratch_key(fs, e->parent, e->name, e->name_len, key);
-		sft_buf_add(key, "/", 1);
-	}
-	sft_buf_add(key, name, len);
-}
-
-/* ---- the tree over an overlay ---- */
-
-struct build {
-	struct fs *fs;
-	uint32_t *ids;	/* live tensors, in byte order of names */
-	size_t *places; /* of their names in fs->edits->names */
-	size_t count;
-};
-
-static int compare_ids(const void *a, const void *b, void *ctx)
-{
-	const struct sft_overlay *ov = ctx;
-	const struct sft_entry *x = sft_overlay_entry(ov, *(const uint32_t *)a);
-	const struct sft_entry *y = sft_overlay_entry(ov, *(const uint32_t *)b);
-	int c = sft_name_compare(x->name, x->name_len, y->name, y->name_len);
-	return c ? c : (x->shard > y->shard) - (x->shard < y->shard);
-}
-
-static void build_item(void *ctx, size_t i, struct tree_item *item)
-{
-	const struct build *b = ctx;
-	const struct sft_entry *e = sft_overlay_entry(b->fs->overlay, b->ids[i]);
-	/* A commit replaces what the overlay's names point into; the tree outlives it. */
-	*item = (struct tree_item){ b->fs->edits->names + b->places[i], e->name_len, e->shard,
-				    b->ids[i] };
-}
-
-static const char *build_shard(void *ctx, size_t i)
-{
-	const struct build *b = ctx;
-	return sft_checkpoint_shard(fs_checkpoint(b->fs), i)->name;
-}
-
-static int gather(struct build *b)
-{
-	struct sft_overlay *ov = b->fs->overlay;
-	uint32_t n = sft_overlay_count(ov);
-	size_t bytes = 0;
-	b->ids = calloc((size_t)n + 1, sizeof(*b->ids));
-	b->places = calloc((size_t)n + 1, sizeof(*b->places));
-	if (!b->ids || !b->places)
-		return -ENOMEM;
-	for (uint32_t id = 0; id < n; id++) {
-		const struct sft_entry *e = sft_overlay_entry(ov, id);
-		if (!e->live || e->scratch)
-			continue;
-		b->ids[b->count++] = id;
-		bytes += e->name_len + 1u;
-	}
-	qsort_r(b->ids, b->count, sizeof(*b->ids), compare_ids, ov);
-	b->fs->edits->names = malloc(bytes + 1);
-	if (!b->fs->edits->names)
-		return -ENOMEM;
-	char *out = b->fs->edits->names;
-	for (size_t i = 0; i < b->count; i++) {
-		const struct sft_entry *e = sft_overlay_entry(ov, b->ids[i]);
-		b->places[i] = (size_t)(out - b->fs->edits->names);
-		memcpy(out, e->name, e->name_len);
-		out[e->name_len] = '\0';
-		out += e->name_len + 1u;
-	}
-	return 0;
-}
-
-/* A scratch file that was staged before a crash: back to its place, or gone where it was a draft.
- */
-static int restore_scratch(struct fs *fs, uint32_t id)
-{
-	const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-	uint64_t dir = tree_ino(TREE_ROOT, TREE_DIR);
-	const char *at = e->name, *end = e->name + e->name_len, *slash;
-	while (dir && (slash = memchr(at, '/', (size_t)(end - at)))) {
-		dir = tree_lookup(fs->tree, dir, at, (size_t)(slash - at));
-		at = slash + 1;
-	}
-	if (!dir || tree_ino_kind(dir) != TREE_DIR || at == end ||
-	    tree_lookup(fs->tree, dir, at, (size_t)(end - at)))
-		return sft_overlay_remove(fs->overlay, id, NULL);
-	return tree_add(fs->tree, tree_ino_entry(dir), at, (size_t)(end - at), TREE_SCRATCH, id,
-			NULL);
-}
-
-static int new_edits(struct fs *fs)
-{
-	struct fs_edit *ed = calloc(1, sizeof(*ed));
-	if (!ed)
-		return -ENOMEM;
-	pthread_mutex_init(&ed->lock, NULL);
-	pthread_mutex_init(&ed->notify_lock, NULL);
-	pthread_cond_init(&ed->notify_wake, NULL);
-	pthread_cond_init(&ed->notify_done, NULL);
-	fs->edits = ed;
-	return 0;
-}
-
-int edit_build_tree(struct fs *fs, struct sft_error *err)
-{
-	struct build b = { .fs = fs };
-	int r = new_edits(fs);
-	if (r == 0)
-		r = gather(&b);
-	if (r < 0) {
-		sft_fail(err, -r, "%s", strerror(-r));
-		goto out;
-	}
-	struct tree_source source = {
-		.ctx = &b,
-		.count = b.count,
-		.shards = sft_checkpoint_shards(fs_checkpoint(fs)),
-		.item = build_item,
-		.shard = build_shard,
-	};
-	r = tree_build(fs->opt->layout, fs->opt->list_npy, &source, &fs->tree, err);
-	if (r < 0)
-		goto out;
-	fs_mark_metadata(fs);
-	for (uint32_t id = 0; r == 0 && id < sft_overlay_count(fs->overlay); id++) {
-		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-		if (e->live && e->scratch)
-			r = restore_scratch(fs, id);
-	}
-	if (r < 0)
-		sft_fail(err, -r, "cannot restore scratch files: %s", strerror(-r));
-out:
-	free(b.places);
-	free(b.ids);
-	return r;
-}
-
 void edit_after_commit(struct fs *fs)
 {
 	for (uint32_t i = 0; i < tree_count(fs->tree); i++) {
@@ -297,60 +160,6 @@ int edit_remove_entry(struct fs *fs, uint32_t entry)
 	if (r == 0)
 		tree_remove(fs->tree, entry);
 	return r;
-}
-
-/* ---- telling the kernel ---- */
-
-static void *notifier(void *ctx)
-{
-	struct fs *fs = ctx;
-	struct fs_edit *ed = fs->edits;
-	pthread_mutex_lock(&ed->notify_lock);
-	while (!ed->notifier_stop) {
-		uint64_t ino = ed->notify_ino;
-		if (!ino) {
-			pthread_cond_wait(&ed->notify_wake, &ed->notify_lock);
-			continue;
-		}
-		pthread_mutex_unlock(&ed->notify_lock);
-		fuse_lowlevel_notify_inval_inode(fs->se, ino, 0, 0);
-		pthread_mutex_lock(&ed->notify_lock);
-		if (ed->notify_ino == ino)
-			ed->notify_ino = 0;
-		pthread_cond_broadcast(&ed->notify_done);
-	}
-	pthread_mutex_unlock(&ed->notify_lock);
-	return NULL;
-}
-
-void edit_forget_cached(struct fs *fs, uint64_t ino)
-{
-	struct fs_edit *ed = fs->edits;
-	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += 1;
-	pthread_mutex_lock(&ed->notify_lock);
-	if (!ed->notifier_runs)
-		ed->notifier_runs = pthread_create(&ed->notifier, NULL, notifier, fs) == 0;
-	while (ed->notifier_runs && ed->notify_ino &&
-	       pthread_cond_timedwait(&ed->notify_done, &ed->notify_lock, &until) == 0)
-		;
-	ed->notify_ino = ino;
-	pthread_cond_signal(&ed->notify_wake);
-	while (ed->notifier_runs && ed->notify_ino == ino &&
-	       pthread_cond_timedwait(&ed->notify_done, &ed->notify_lock, &until) == 0)
-		;
-	pthread_mutex_unlock(&ed->notify_lock);
-}
-
-static void stop_notifier(struct fs_edit *ed)
-{
-	pthread_mutex_lock(&ed->notify_lock);
-	ed->notifier_stop = true;
-	pthread_cond_signal(&ed->notify_wake);
-	pthread_mutex_unlock(&ed->notify_lock);
-	if (ed->notifier_runs)
-		pthread_join(ed->notifier, NULL);
 }
 
 /* ---- the end ---- */
@@ -401,7 +210,7 @@ void edit_free(struct fs *fs)
 	struct fs_edit *ed = fs->edits;
 	if (!ed)
 		return;
-	stop_notifier(ed);
+	edit_notify_stop(ed);
 	for (struct edit_handle *h = ed->handles, *next; h; h = next) {
 		next = h->next;
 		sft_buf_free(&h->text);

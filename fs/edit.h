@@ -16,16 +16,6 @@
 
 extern const struct fuse_lowlevel_ops edit_ops;
 
-/* ops_name.c */
-void edit_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
-void edit_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-		    const char *new_name, unsigned int flags);
-void edit_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
-void edit_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
-void edit_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
-void edit_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
-void edit_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name);
-
 /* ---- edit.c ---- */
 
 /*
@@ -73,7 +63,44 @@ struct fs_edit {
 	uint64_t notify_ino; /* 0: nothing to do */
 };
 
+static inline struct edit_handle *edit_handle(const struct fuse_file_info *fi)
+{
+	return (struct edit_handle *)(uintptr_t)fi->fh;
+}
+
+/* Sidecar, metadata and .npy: files that count when they are complete. */
+static inline bool edit_is_view(uint64_t ino)
+{
+	enum tree_kind kind = tree_ino_kind(ino);
+	return kind == TREE_SIDECAR || kind == TREE_METADATA || kind == TREE_NPY;
+}
+
+/* The overlay id behind a tensor's or scratch file's node. */
+static inline uint32_t edit_id(const struct fs *fs, uint64_t ino)
+{
+	return tree_entry(fs->tree, tree_ino_entry(ino))->id;
+}
+
+/* ops_open.c */
+void edit_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void edit_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		    struct fuse_file_info *fi);
+void edit_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void edit_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void edit_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+
+/* ops_name.c */
+void edit_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void edit_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+		    const char *new_name, unsigned int flags);
+void edit_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void edit_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void edit_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void edit_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
+void edit_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name);
+
 int edit_build_tree(struct fs *fs, struct sft_error *err);
+int edit_new(struct fs *fs); /* -ENOMEM */
 void edit_free(struct fs *fs);
 
 /*
@@ -106,6 +133,7 @@ void edit_after_commit(struct fs *fs);
  * for it, a second at most. Without any lock.
  */
 void edit_forget_cached(struct fs *fs, uint64_t ino);
+void edit_notify_stop(struct fs_edit *ed);
 
 /* A key for a scratch file that has no name in the tree, into `key`; returns its length. */
 #define EDIT_KEY_MAX 32
@@ -149,6 +177,12 @@ int edit_create_scratch(struct fs *fs, uint32_t parent, const char *name, size_t
 
 /* A draft that holds `text` (NULL: empty). */
 int edit_draft_new(struct fs *fs, const struct sft_buf *text, uint32_t *draft);
+/* Give the handle of a view a draft, with what the file shows now unless it is about to be empty.
+ */
+int edit_draft_need(struct fs *fs, struct edit_handle *h, bool empty);
+/* The file is complete, as far as its writer says: let it count. *replaced as for edit_apply(). */
+int edit_draft_apply(struct fs *fs, struct edit_handle *h, uint64_t *replaced);
+
 /*
  * Let the bytes of overlay id `from` become what `name` in its directory says: a sidecar's dtype
  * and shape, metadata, an array. *replaced is the inode of a tensor whose cached bytes are now

@@ -82,22 +82,22 @@ static inline uint32_t edit_id(const struct fs *fs, uint64_t ino)
 }
 
 /* ops_open.c */
-void edit_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void edit_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-		    struct fuse_file_info *fi);
-void edit_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void edit_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
-void edit_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		  struct fuse_file_info *fi);
+void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void fs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 
 /* ops_name.c */
-void edit_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
-void edit_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-		    const char *new_name, unsigned int flags);
-void edit_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
-void edit_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
-void edit_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
-void edit_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
-void edit_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name);
+void fs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+		  const char *new_name, unsigned int flags);
+void fs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode);
+void fs_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name);
+void fs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev);
+void fs_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name);
+void fs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name);
 
 int edit_build_tree(struct fs *fs, struct sft_error *err);
 int edit_new(struct fs *fs); /* -ENOMEM */

@@ -43,8 +43,8 @@ static int write_bytes(struct fs *fs, struct edit_handle *h, const char *buf, si
 	return r;
 }
 
-static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset,
-		     struct fuse_file_info *fi)
+static void fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset,
+			struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct edit_handle *h = edit_handle(fi);
@@ -132,8 +132,8 @@ static void draft_size(const struct fs *fs, const struct edit_handle *h, struct 
 		st->st_size = (off_t)fs_tensor_nbytes(fs, h->draft);
 }
 
-static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
-		       struct fuse_file_info *fi)
+static void fs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+			  struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct edit_handle *h = fi ? edit_handle(fi) : NULL;
@@ -161,7 +161,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 		fuse_reply_attr(req, &e.attr, e.attr_timeout);
 }
 
-static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void fs_op_edit_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
@@ -193,8 +193,8 @@ static void read_draft(fuse_req_t req, struct fs *fs, const struct edit_handle *
 	free(buf);
 }
 
-static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-		    struct fuse_file_info *fi)
+static void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+			    struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	const struct edit_handle *h = edit_handle(fi);
@@ -231,7 +231,7 @@ static int finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
 	return r;
 }
 
-static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void fs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct edit_handle *h = edit_handle(fi);
@@ -240,12 +240,12 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fuse_reply_err(req, -r);
 }
 
-static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+static void fs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	fuse_reply_err(req, -finish_writing(fs_of(req), edit_handle(fi), true));
 }
 
-static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+static void fs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	fuse_reply_err(req, -finish_writing(fs_of(req), NULL, true));
 }
@@ -253,28 +253,28 @@ static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fus
 const struct fuse_lowlevel_ops edit_ops = {
 	.init = fs_op_init,
 	.lookup = fs_op_lookup,
-	.getattr = op_getattr,
-	.setattr = op_setattr,
-	.open = edit_op_open,
-	.create = edit_op_create,
-	.read = op_read,
-	.write = op_write,
-	.flush = op_flush,
-	.fsync = op_fsync,
-	.release = edit_op_release,
-	.opendir = edit_op_opendir,
+	.getattr = fs_op_edit_getattr,
+	.setattr = fs_op_setattr,
+	.open = fs_op_open,
+	.create = fs_op_create,
+	.read = fs_op_edit_read,
+	.write = fs_op_write,
+	.flush = fs_op_flush,
+	.fsync = fs_op_fsync,
+	.release = fs_op_release,
+	.opendir = fs_op_opendir,
 	.readdir = fs_op_readdir,
 	.readdirplus = fs_op_readdirplus,
-	.releasedir = edit_op_releasedir,
-	.fsyncdir = op_fsyncdir,
+	.releasedir = fs_op_releasedir,
+	.fsyncdir = fs_op_fsyncdir,
 	.statfs = fs_op_statfs,
 	.getxattr = fs_op_getxattr,
 	.listxattr = fs_op_listxattr,
-	.unlink = edit_op_unlink,
-	.rename = edit_op_rename,
-	.mkdir = edit_op_mkdir,
-	.rmdir = edit_op_rmdir,
-	.mknod = edit_op_mknod,
-	.symlink = edit_op_symlink,
-	.link = edit_op_link,
+	.unlink = fs_op_unlink,
+	.rename = fs_op_rename,
+	.mkdir = fs_op_mkdir,
+	.rmdir = fs_op_rmdir,
+	.mknod = fs_op_mknod,
+	.symlink = fs_op_symlink,
+	.link = fs_op_link,
 };

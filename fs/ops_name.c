@@ -33,7 +33,7 @@ static int remove_node(struct fs *fs, uint64_t ino)
 	}
 }
 
-void edit_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+void fs_op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	fs_change_begin(fs);
@@ -242,8 +242,8 @@ static int rename_node(struct fs *fs, uint64_t ino, const struct target *t, uint
 	}
 }
 
-void edit_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
-		    const char *new_name, unsigned int flags)
+void fs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+		  const char *new_name, unsigned int flags)
 {
 	struct fs *fs = fs_of(req);
 	struct target t = { .file_name = new_name };
@@ -283,7 +283,7 @@ static int make_directory(struct fs *fs, uint64_t parent, const char *name, uint
 			SFT_NO_ID, entry);
 }
 
-void edit_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+void fs_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
 {
 	struct fs *fs = fs_of(req);
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
@@ -303,7 +303,7 @@ void edit_op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t m
 		fuse_reply_entry(req, &e);
 }
 
-void edit_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+void fs_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	int r = 0;
@@ -323,17 +323,17 @@ void edit_op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
 	fuse_reply_err(req, -r);
 }
 
-void edit_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+void fs_op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
 {
 	fuse_reply_err(req, EPERM);
 }
 
-void edit_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+void fs_op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
 {
 	fuse_reply_err(req, EPERM);
 }
 
-void edit_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
+void fs_op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
 {
 	fuse_reply_err(req, EPERM);
 }

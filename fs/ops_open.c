@@ -95,7 +95,7 @@ static void reply_open_info(const struct fs *fs, uint64_t ino, bool writable,
 			(kind == TREE_NPY && writable);
 }
 
-void edit_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	bool writable = (fi->flags & O_ACCMODE) != O_RDONLY;
@@ -167,8 +167,8 @@ static int create_node(struct fs *fs, uint64_t parent, const char *file_name, ui
 	return r;
 }
 
-void edit_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
-		    struct fuse_file_info *fi)
+void fs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		  struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
@@ -233,7 +233,7 @@ static void tidy_up(struct fs *fs, struct edit_handle *h)
 	fs_change_end(fs);
 }
 
-void edit_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct edit_handle *h = edit_handle(fi);
@@ -251,7 +251,7 @@ void edit_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 /* ---- directories ---- */
 
-void edit_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+void fs_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	fs_read_lock(fs);
@@ -266,7 +266,7 @@ void edit_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		tree_list_put(list);
 }
 
-void edit_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+void fs_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	tree_list_put((struct tree_list *)(uintptr_t)fi->fh);
 	fuse_reply_err(req, 0);

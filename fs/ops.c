@@ -67,8 +67,14 @@ void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e = { .entry_timeout = FS_FOREVER };
+	size_t len = strlen(name);
+	/* Whatever is made or renamed is looked up first, so this holds for those too. */
+	if (len > TREE_NAME_MAX) {
+		fuse_reply_err(req, ENAMETOOLONG);
+		return;
+	}
 	fs_read_lock(fs);
-	uint64_t ino = tree_lookup(fs->tree, parent, name, strlen(name));
+	uint64_t ino = tree_lookup(fs->tree, parent, name, len);
 	if (ino && !fs_node_exists(fs, ino))
 		ino = 0;
 	int r = ino ? fs_entry_param(fs, ino, &e) : fs->overlay ? -ENOENT : 0;

@@ -181,6 +181,8 @@ check_errno() {
     EBUSY) text='resource busy' ;;
     EISDIR) text='Is a directory' ;;
     ENOTDIR) text='Not a directory' ;;
+    ENAMETOOLONG) text='File name too long' ;;
+    EOPNOTSUPP) text='Operation not supported' ;;
     ENOTEMPTY) text='Directory not empty' ;;
     ENOSPC) text='No space left on device' ;;
     EROFS) text='Read-only file system' ;;

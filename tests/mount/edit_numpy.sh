@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# np.save onto NAME.npy makes or replaces a tensor, of every dtype, order and endianness; broken ones are EINVAL.
+. "$(dirname "$0")/lib_edit.sh"
+"$PYTHON" -c 'import numpy' 2>/dev/null || skip "$PYTHON has no numpy"
+
+for options in edit edit,npy; do
+    make_checkpoint "$T/a.safetensors" --tensor 'bf16:BF16:[2,5]' --tensor 'f8:F8_E4M3:[6]' \
+        --tensor 'e8:F8_E8M0:[2,2]' --tensor 'f16:F16:[3]' --tensor 'half:F16:[4]'
+    mount_start "$T/a.safetensors" "$T/mnt" -o "$options"
+    "$PYTHON" "$ROOT/tests/mount/edit_numpy.py" "$T/mnt" >"$T/report"
+    while read -r word what; do
+        check_eq "$options: $what" ok "$word"
+    done <"$T/report"
+    check_eq "$options: every part ran" 9 "$(wc -l <"$T/report")"
+    check_eq "$options: no problem" '[]' "$(status_of "$T/mnt" .problems)"
+    commits "$options" "$T/mnt" "$T/a.safetensors"
+    canonical "$options" "$T/a.safetensors"
+    mount_stop "$T/mnt"
+done
+finish

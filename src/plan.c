@@ -145,10 +145,12 @@ static void gather(const struct sft_overlay *ov, struct plan *plan, bool fill)
 
 static int collect(const struct sft_overlay *ov, struct plan *plan, struct sft_error *err)
 {
-	plan->count = sft_checkpoint_shards(ov->base);
-	plan->shards = calloc(plan->count + 1, sizeof(*plan->shards));
+	const size_t count = sft_checkpoint_shards(ov->base);
+
+	plan->shards = calloc(count + 1, sizeof(*plan->shards));
 	if (!plan->shards)
 		return sft_fail(err, ENOMEM, "no memory for the commit");
+	plan->count = count;
 	gather(ov, plan, false);
 	for (size_t i = 0; i < plan->count; i++) {
 		struct plan_shard *s = &plan->shards[i];

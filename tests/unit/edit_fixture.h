@@ -257,7 +257,7 @@ static inline int fixture_set_metadata(struct sft_overlay *ov, uint32_t shard, c
 
 	if (strcmp(text, "-") != 0) {
 		fixture_pairs(&json, strcmp(text, "{}") == 0 ? "" : text);
-		r = sft_metadata_parse(json.data, json.len, &metadata, err);
+		r = json.failed ? -ENOMEM : sft_metadata_parse(json.data, json.len, &metadata, err);
 	}
 	if (r == 0)
 		r = sft_overlay_set_metadata(ov, shard, &metadata, err);
@@ -323,6 +323,47 @@ static inline int fixture_edit(struct sft_overlay *ov, const char *script, struc
 	}
 	free(copy);
 	return r;
+}
+
+/* ---- both together ---- */
+
+/* Write a file of one tensor, `big`, in a way that the reference does not. Its bytes, malloced. */
+static inline char *fixture_big(const char *path, size_t nbytes, size_t *len)
+{
+	struct sft_buf b = { 0 };
+	char *data = malloc(nbytes);
+
+	for (size_t i = 0; i < nbytes; i++)
+		data[i] = (char)(i * 2654435761u >> 13);
+	sft_buf_printf(&b,
+		       "12345678{\"big\" : {\"dtype\":\"U8\", \"x\":[{}], \"shape\":[%zu], "
+		       "\"data_offsets\":[0,%zu]}}   ",
+		       nbytes, nbytes);
+	sft_put_le64((unsigned char *)b.data, b.len - 8);
+	sft_buf_add(&b, data, nbytes);
+	fixture_put(path, b.data, b.len);
+	free(data);
+	*len = b.len;
+	return b.data;
+}
+
+/* Open, edit, commit, adopt, close; all of which must work. */
+static inline void fixture_commit(const char *source, const struct sft_overlay_options *options,
+				  const char *script)
+{
+	struct sft_overlay *ov;
+	struct sft_error err = { 0 };
+	int r = sft_overlay_open(source, options, &ov, &err);
+
+	if (r == 0)
+		r = fixture_edit(ov, script, &err);
+	if (r == 0)
+		r = sft_overlay_commit(ov, NULL, NULL, &err);
+	if (r < 0)
+		print_message("%s\n", err.msg);
+	assert_int_equal(r, 0);
+	sft_overlay_adopt(ov);
+	sft_overlay_free(ov);
 }
 
 #endif

@@ -75,7 +75,8 @@ unsigned faults_trace_stop(char **calls, unsigned max)
 /* Count a call. 0: go on; -1 with errno: fail; 1: transfer less. */
 static int strike(bool transfer)
 {
-	if (faults.k == 0 || (faults.fault == FAULT_SHORT && !transfer))
+	if (faults.k == 0 || faults.fault == FAULT_NOMEM ||
+	    (faults.fault == FAULT_SHORT && !transfer))
 		return 0;
 	faults.count++;
 	if (faults.count < faults.k || (faults.count > faults.k && faults.fault != FAULT_EIO_EVER))
@@ -197,3 +198,24 @@ WRAP_OPEN(open64)
 	}
 WRAP_OPENAT(openat)
 WRAP_OPENAT(openat64)
+
+/* ---- memory; what libc allocates for strdup() and the like is not counted ---- */
+
+static bool no_memory(void)
+{
+	if (faults.k == 0 || faults.fault != FAULT_NOMEM || ++faults.count != faults.k)
+		return false;
+	errno = ENOMEM;
+	return true;
+}
+
+#define WRAP_MEMORY(NAME, PARAMETERS, ARGUMENTS)                                                   \
+	void *__real_##NAME PARAMETERS;                                                            \
+	void *__wrap_##NAME PARAMETERS;                                                            \
+	void *__wrap_##NAME PARAMETERS                                                             \
+	{                                                                                          \
+		return no_memory() ? NULL : __real_##NAME ARGUMENTS;                               \
+	}
+WRAP_MEMORY(malloc, (size_t n), (n))
+WRAP_MEMORY(calloc, (size_t n, size_t size), (n, size))
+WRAP_MEMORY(realloc, (void *p, size_t n), (p, n))

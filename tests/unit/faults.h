@@ -15,6 +15,7 @@ enum fault {
 	FAULT_EIO,
 	FAULT_EIO_EVER, /* it and all later ones fail */
 	FAULT_EINTR,	/* it is interrupted, once */
+	FAULT_NOMEM,	/* it gets no memory, once; counts requests for memory only */
 	FAULT_SHORT,	/* it transfers half of what was asked for, once; counts transfers only */
 	FAULT_COUNT
 };

@@ -1,33 +1,13 @@
-/* test_commit_files.c - the new file: its bytes, its attributes, and what the file system can do */
+/* test_commit_files.c - the new file: its bytes, its attributes, and how it gets its name */
 #include "edit_fixture.h"
 
 #include "overlay.h"
 
-#include <sys/mount.h>
 #include <sys/xattr.h>
 
 #define M "model.safetensors"
 
 /* ---- the bytes of the new file ---- */
-
-static char *big_file(const char *path, size_t nbytes, size_t *len)
-{
-	struct sft_buf b = { 0 };
-	char *data = malloc(nbytes);
-
-	for (size_t i = 0; i < nbytes; i++)
-		data[i] = (char)(i * 2654435761u >> 13);
-	sft_buf_printf(&b,
-		       "12345678{\"big\" : {\"dtype\":\"U8\", \"x\":[{}], \"shape\":[%zu], "
-		       "\"data_offsets\":[0,%zu]}}   ",
-		       nbytes, nbytes);
-	sft_put_le64((unsigned char *)b.data, b.len - 8);
-	sft_buf_add(&b, data, nbytes);
-	fixture_put(path, b.data, b.len);
-	free(data);
-	*len = b.len;
-	return b.data;
-}
 
 static void test_only_edited_bytes_differ(void **state)
 {
@@ -37,7 +17,7 @@ static void test_only_edited_bytes_differ(void **state)
 		char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
 		size_t len, new_len, edited = 0;
 		const size_t nbytes = 5 * 65536 + 123;
-		char *before = big_file(path, nbytes, &len), *after;
+		char *before = fixture_big(path, nbytes, &len), *after;
 		struct stat old, new;
 		struct sft_overlay *ov;
 		struct sft_error err = { 0 };
@@ -214,24 +194,6 @@ static void test_an_empty_file_is_sixteen_bytes(void **state)
 
 /* ---- attributes ---- */
 
-static void commit_one(const char *source, const struct sft_overlay_options *options,
-		       const char *script)
-{
-	struct sft_overlay *ov;
-	struct sft_error err = { 0 };
-	int r = sft_overlay_open(source, options, &ov, &err);
-
-	if (r == 0)
-		r = fixture_edit(ov, script, &err);
-	if (r == 0)
-		r = sft_overlay_commit(ov, NULL, NULL, &err);
-	if (r < 0)
-		print_message("%s\n", err.msg);
-	assert_int_equal(r, 0);
-	sft_overlay_adopt(ov);
-	sft_overlay_free(ov);
-}
-
 static void test_mode_owner_and_attributes_are_kept(void **state)
 {
 	static const char *const scripts[] = { "w a 0 00", "m a b" };
@@ -247,7 +209,7 @@ static void test_mode_owner_and_attributes_are_kept(void **state)
 			assert_int_equal(chown(path, 1234, 5678), 0);
 		assert_int_equal(chmod(path, 0604), 0);
 		const bool attributes = setxattr(path, "user.origin", "here", 4, 0) == 0;
-		commit_one(path, &options, scripts[i]);
+		fixture_commit(path, &options, scripts[i]);
 		assert_int_equal(stat(path, &st), 0);
 		assert_int_equal(st.st_mode & 07777, 0604);
 		if (root) {
@@ -275,7 +237,7 @@ static void test_the_index_keeps_its_mode(void **state)
 	fixture_checkpoint(path, "a U8 1 01");
 	fixture_put(index, text, strlen(text));
 	assert_int_equal(chmod(index, 0640), 0);
-	commit_one(dir, &options, "m a b");
+	fixture_commit(dir, &options, "m a b");
 	assert_int_equal(stat(index, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0640);
 	free(index);
@@ -294,7 +256,7 @@ static void test_a_link_stays_and_its_target_is_replaced(void **state)
 	assert_int_equal(mkdir(real, 0777), 0);
 	fixture_checkpoint(path, "a U8 1 01");
 	assert_int_equal(symlink("real/" M, link), 0);
-	commit_one(link, &options, "m a b");
+	fixture_commit(link, &options, "m a b");
 	assert_int_equal(lstat(link, &st), 0);
 	assert_true(S_ISLNK(st.st_mode));
 	text = fixture_describe(path);
@@ -315,7 +277,7 @@ static void test_an_output_link_to_the_source_is_replaced_and_the_source_is_not(
 
 	fixture_checkpoint(path, "a U8 1 01");
 	assert_int_equal(symlink(M, link), 0);
-	commit_one(path, &options, "w a 0 ff");
+	fixture_commit(path, &options, "w a 0 ff");
 	text = fixture_describe(path);
 	assert_string_equal(text, "a U8 1 01");
 	free(text);
@@ -338,7 +300,7 @@ static void test_a_name_without_room_for_the_suffix(void **state)
 	memcpy(name + 243, ".safetensors", 13);
 	path = fixture_join(dir, name);
 	fixture_checkpoint(path, "a U8 1 01");
-	commit_one(path, &options, "m a b");
+	fixture_commit(path, &options, "m a b");
 	text = fixture_describe(path);
 	assert_string_equal(text, "b U8 1 01");
 	free(text);
@@ -462,7 +424,7 @@ static void test_progress_ends_at_the_total(void **state)
 		struct sft_error err = { 0 };
 		size_t len;
 
-		free(big_file(path, 20000000, &len));
+		free(fixture_big(path, 20000000, &len));
 		assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
 		assert_int_equal(fixture_edit(ov, cases[i].edit, &err), 0);
 		assert_int_equal(sft_overlay_commit(ov, &progress, NULL, &err), 0);
@@ -471,199 +433,6 @@ static void test_progress_ends_at_the_total(void **state)
 		assert_true(p.calls > 0 && p.done == p.total);
 		assert_in_range(p.total, cases[i].least, cases[i].most);
 		free(path);
-		fixture_remove_dir(dir);
-	}
-}
-
-/* ---- file systems ---- */
-
-/* A file whose tensors are holes, but for the first bytes of `a`. */
-static void sparse_file(const char *path, uint64_t nbytes)
-{
-	struct sft_buf b = { 0 };
-	int fd;
-
-	sft_buf_printf(&b,
-		       "12345678{\"a\":{\"dtype\":\"U8\",\"shape\":[%" PRIu64
-		       "],\"data_offsets\":[0,%" PRIu64
-		       "]},\"b\":{\"dtype\":\"U8\",\"shape\":[%" PRIu64
-		       "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}}",
-		       nbytes, nbytes, nbytes, nbytes, 2 * nbytes);
-	sft_put_le64((unsigned char *)b.data, b.len - 8);
-	uint64_t size = b.len + 2 * nbytes;
-	sft_buf_add(&b, "data", 4);
-	fixture_put(path, b.data, b.len);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)size), 0);
-	close(fd);
-	sft_buf_free(&b);
-}
-
-static void test_holes_stay_holes(void **state)
-{
-	const struct sft_overlay_options options = { 0 };
-	char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
-	struct sft_file *file;
-	struct sft_error err = { 0 };
-	struct stat st;
-	char bytes[8];
-	(void)state;
-
-	sparse_file(path, 8ull << 30);
-	assert_int_equal(stat(path, &st), 0);
-	if (st.st_blocks > 1000) {
-		free(path);
-		fixture_remove_dir(dir);
-		skip();
-		return;
-	}
-	commit_one(path, &options, "m a zz; w b 5000000000 abcd");
-	assert_int_equal(stat(path, &st), 0);
-	assert_true(st.st_size > 16ll << 30);
-	assert_true(st.st_blocks < 1000);
-	assert_int_equal(sft_file_open(path, 0, &file, &err), 0);
-	const struct sft_tensor *a = sft_index_find(sft_file_index(file), "zz", 2);
-	const struct sft_tensor *b = sft_index_find(sft_file_index(file), "b", 1);
-	assert_int_equal(sft_file_read(file, bytes, 8, sft_file_data_offset(file) + a->begin, &err),
-			 0);
-	assert_memory_equal(bytes, "data\0\0\0", 8);
-	assert_int_equal(sft_file_read(file, bytes, 4,
-				       sft_file_data_offset(file) + b->begin + 4999999999, &err),
-			 0);
-	assert_memory_equal(bytes, "\0\xab\xcd\0", 4);
-	sft_file_free(file);
-	free(path);
-	fixture_remove_dir(dir);
-}
-
-/* Mount a file system for a test at `dir`; false where we may not or it is not there. */
-static bool mount_tmpfs(const char *dir, const char *size)
-{
-	return geteuid() == 0 && mount("tmpfs", dir, "tmpfs", 0, size) == 0;
-}
-
-static void test_too_little_space_is_refused_before_anything_is_written(void **state)
-{
-	const struct sft_overlay_options options = { 0 };
-	char *dir = fixture_make_dir(), *path = fixture_join(dir, M), *before, *after;
-	struct sft_overlay *ov;
-	struct sft_error err = { 0 };
-	size_t len;
-	(void)state;
-
-	if (!mount_tmpfs(dir, "size=2m")) {
-		free(path);
-		fixture_remove_dir(dir);
-		skip();
-		return;
-	}
-	before = big_file(path, 1200000, &len);
-	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
-	assert_int_equal(fixture_edit(ov, "m big b", &err), 0);
-	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -ENOSPC);
-	print_message("%s\n", err.msg);
-	assert_non_null(strstr(err.msg, "the new files need 12000"));
-	assert_non_null(strstr(err.msg, " are free"));
-	char *temporary = fixture_join(dir, "." M ".safetensorfs-new");
-	assert_int_equal(access(temporary, F_OK), -1);
-	free(temporary);
-	/* A file that is small enough again can be committed. */
-	err = (struct sft_error){ 0 };
-	assert_int_equal(fixture_edit(ov, "t b 1000; d b U8 1000", &err), 0);
-	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
-	sft_overlay_adopt(ov);
-	sft_overlay_free(ov);
-	after = fixture_get(path, &len);
-	assert_memory_equal(after + len - 1000,
-			    before + strlen("12345678") + sft_le64((unsigned char *)before), 1000);
-	free(before);
-	free(after);
-	assert_int_equal(umount(dir), 0);
-	free(path);
-	fixture_remove_dir(dir);
-}
-
-/* An XFS in a file, mounted at `dir`; false where that cannot be had. */
-static bool mount_xfs(const char *image, const char *dir)
-{
-	char *command = NULL;
-	int r;
-
-	if (geteuid() != 0)
-		return false;
-	assert_true(asprintf(&command,
-			     "truncate -s 400M '%s' && mkfs.xfs -q '%s' 2>/dev/null && "
-			     "mount -o loop '%s' '%s' 2>/dev/null",
-			     image, image, image, dir) > 0);
-	r = system(command);
-	free(command);
-	return r == 0;
-}
-
-static uint64_t free_bytes(const char *dir)
-{
-	char *command = NULL, text[64] = "";
-	FILE *f;
-
-	assert_true(asprintf(&command, "sync -f '%s'; stat -f -c '%%f %%S' '%s'", dir, dir) > 0);
-	f = popen(command, "r");
-	assert_non_null(f);
-	assert_non_null(fgets(text, sizeof(text), f));
-	pclose(f);
-	free(command);
-	uint64_t blocks = strtoull(text, NULL, 10);
-	return blocks * strtoull(strchr(text, ' '), NULL, 10);
-}
-
-static void test_blocks_are_shared_where_the_file_system_can(void **state)
-{
-	static const struct {
-		const char *name, *edit;
-		uint64_t most; /* bytes that the commit may take while the old file is open */
-	} cases[] = {
-		{ "the same layout", "w big 100000 ff", 1u << 20 },
-		{ "another name of the same length", "m big bug", 1u << 20 },
-		{ "another layout", "m big b; c c; w c 0 01", 64u << 20 },
-	};
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		const struct sft_overlay_options options = { 0 };
-		char *dir = fixture_make_dir(), *image = fixture_join(dir, "image");
-		char *mnt = fixture_join(dir, "mnt"), *path = fixture_join(mnt, M);
-		struct sft_overlay *ov;
-		struct sft_error err = { 0 };
-		size_t len;
-
-		assert_int_equal(mkdir(mnt, 0777), 0);
-		if (!mount_xfs(image, mnt)) {
-			free(path);
-			free(mnt);
-			free(image);
-			fixture_remove_dir(dir);
-			skip();
-			return;
-		}
-		print_message("%s\n", cases[i].name);
-		free(big_file(path, 40000000, &len));
-		/* Give it a header as long as the rebuilt one. */
-		commit_one(path, &options, "m big bag");
-		commit_one(path, &options, "m bag big");
-		assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
-		uint64_t before = free_bytes(mnt);
-		assert_int_equal(fixture_edit(ov, cases[i].edit, &err), 0);
-		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
-		uint64_t after = free_bytes(mnt);
-		assert_true(before - after < cases[i].most || after > before);
-		sft_overlay_adopt(ov);
-		sft_overlay_free(ov);
-		struct sft_file *file;
-		assert_int_equal(sft_file_open(path, 0, &file, &err), 0);
-		sft_file_free(file);
-		assert_int_equal(umount(mnt), 0);
-		free(path);
-		free(mnt);
-		free(image);
 		fixture_remove_dir(dir);
 	}
 }
@@ -683,9 +452,6 @@ int main(void)
 		cmocka_unit_test(test_a_temporary_that_a_dead_process_left_is_removed_at_opening),
 		cmocka_unit_test(test_roll_forward_finishes_or_says_what_is_missing),
 		cmocka_unit_test(test_progress_ends_at_the_total),
-		cmocka_unit_test(test_holes_stay_holes),
-		cmocka_unit_test(test_too_little_space_is_refused_before_anything_is_written),
-		cmocka_unit_test(test_blocks_are_shared_where_the_file_system_can),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

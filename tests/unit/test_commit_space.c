@@ -1,0 +1,207 @@
+/* test_commit_space.c - what a commit takes: holes, full disks, shared blocks */
+#include "edit_fixture.h"
+
+#include <sys/mount.h>
+
+#define M "model.safetensors"
+
+/* A file whose tensors are holes, but for the first bytes of `a`. */
+static void sparse_file(const char *path, uint64_t nbytes)
+{
+	struct sft_buf b = { 0 };
+	int fd;
+
+	sft_buf_printf(&b,
+		       "12345678{\"a\":{\"dtype\":\"U8\",\"shape\":[%" PRIu64
+		       "],\"data_offsets\":[0,%" PRIu64
+		       "]},\"b\":{\"dtype\":\"U8\",\"shape\":[%" PRIu64
+		       "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}}",
+		       nbytes, nbytes, nbytes, nbytes, 2 * nbytes);
+	sft_put_le64((unsigned char *)b.data, b.len - 8);
+	uint64_t size = b.len + 2 * nbytes;
+	sft_buf_add(&b, "data", 4);
+	fixture_put(path, b.data, b.len);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+	sft_buf_free(&b);
+}
+
+static void test_holes_stay_holes(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
+	struct sft_file *file;
+	struct sft_error err = { 0 };
+	struct stat st;
+	char bytes[8];
+	(void)state;
+
+	sparse_file(path, 8ull << 30);
+	assert_int_equal(stat(path, &st), 0);
+	if (st.st_blocks > 1000) {
+		free(path);
+		fixture_remove_dir(dir);
+		skip();
+		return;
+	}
+	fixture_commit(path, &options, "m a zz; w b 5000000000 abcd");
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(st.st_size > 16ll << 30);
+	assert_true(st.st_blocks < 1000);
+	assert_int_equal(sft_file_open(path, 0, &file, &err), 0);
+	const struct sft_tensor *a = sft_index_find(sft_file_index(file), "zz", 2);
+	const struct sft_tensor *b = sft_index_find(sft_file_index(file), "b", 1);
+	assert_int_equal(sft_file_read(file, bytes, 8, sft_file_data_offset(file) + a->begin, &err),
+			 0);
+	assert_memory_equal(bytes, "data\0\0\0", 8);
+	assert_int_equal(sft_file_read(file, bytes, 4,
+				       sft_file_data_offset(file) + b->begin + 4999999999, &err),
+			 0);
+	assert_memory_equal(bytes, "\0\xab\xcd\0", 4);
+	sft_file_free(file);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+/* Mount a file system for a test at `dir`; false where we may not or it is not there. */
+static bool mount_tmpfs(const char *dir, const char *size)
+{
+	return geteuid() == 0 && mount("tmpfs", dir, "tmpfs", 0, size) == 0;
+}
+
+static void test_too_little_space_is_refused_before_anything_is_written(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M), *before, *after;
+	struct sft_overlay *ov;
+	struct sft_error err = { 0 };
+	size_t len;
+	(void)state;
+
+	if (!mount_tmpfs(dir, "size=2m")) {
+		free(path);
+		fixture_remove_dir(dir);
+		skip();
+		return;
+	}
+	before = fixture_big(path, 1200000, &len);
+	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+	assert_int_equal(fixture_edit(ov, "m big b", &err), 0);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -ENOSPC);
+	print_message("%s\n", err.msg);
+	assert_non_null(strstr(err.msg, "the new files need 12000"));
+	assert_non_null(strstr(err.msg, " are free"));
+	char *temporary = fixture_join(dir, "." M ".safetensorfs-new");
+	assert_int_equal(access(temporary, F_OK), -1);
+	free(temporary);
+	/* A file that is small enough again can be committed. */
+	err = (struct sft_error){ 0 };
+	assert_int_equal(fixture_edit(ov, "t b 1000; d b U8 1000", &err), 0);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+	sft_overlay_adopt(ov);
+	sft_overlay_free(ov);
+	after = fixture_get(path, &len);
+	assert_memory_equal(after + len - 1000,
+			    before + strlen("12345678") + sft_le64((unsigned char *)before), 1000);
+	free(before);
+	free(after);
+	assert_int_equal(umount(dir), 0);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
+/* An XFS in a file, mounted at `dir`; false where that cannot be had. */
+static bool mount_xfs(const char *image, const char *dir)
+{
+	char *command = NULL;
+	int r;
+
+	if (geteuid() != 0)
+		return false;
+	assert_true(asprintf(&command,
+			     "truncate -s 400M '%s' && mkfs.xfs -q '%s' 2>/dev/null && "
+			     "mount -o loop '%s' '%s' 2>/dev/null",
+			     image, image, image, dir) > 0);
+	r = system(command);
+	free(command);
+	return r == 0;
+}
+
+static uint64_t free_bytes(const char *dir)
+{
+	char *command = NULL, text[64] = "";
+	FILE *f;
+
+	assert_true(asprintf(&command, "sync -f '%s'; stat -f -c '%%f %%S' '%s'", dir, dir) > 0);
+	f = popen(command, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(text, sizeof(text), f));
+	pclose(f);
+	free(command);
+	uint64_t blocks = strtoull(text, NULL, 10);
+	return blocks * strtoull(strchr(text, ' '), NULL, 10);
+}
+
+static void test_blocks_are_shared_where_the_file_system_can(void **state)
+{
+	static const struct {
+		const char *name, *edit;
+		uint64_t most; /* bytes that the commit may take while the old file is open */
+	} cases[] = {
+		{ "the same layout", "w big 100000 ff", 1u << 20 },
+		{ "another name of the same length", "m big bug", 1u << 20 },
+		{ "another layout", "m big b; c c; w c 0 01", 64u << 20 },
+	};
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		const struct sft_overlay_options options = { 0 };
+		char *dir = fixture_make_dir(), *image = fixture_join(dir, "image");
+		char *mnt = fixture_join(dir, "mnt"), *path = fixture_join(mnt, M);
+		struct sft_overlay *ov;
+		struct sft_error err = { 0 };
+		size_t len;
+
+		assert_int_equal(mkdir(mnt, 0777), 0);
+		if (!mount_xfs(image, mnt)) {
+			free(path);
+			free(mnt);
+			free(image);
+			fixture_remove_dir(dir);
+			skip();
+			return;
+		}
+		print_message("%s\n", cases[i].name);
+		free(fixture_big(path, 40000000, &len));
+		/* Give it a header as long as the rebuilt one. */
+		fixture_commit(path, &options, "m big bag");
+		fixture_commit(path, &options, "m bag big");
+		assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+		uint64_t before = free_bytes(mnt);
+		assert_int_equal(fixture_edit(ov, cases[i].edit, &err), 0);
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+		uint64_t after = free_bytes(mnt);
+		assert_true(before - after < cases[i].most || after > before);
+		sft_overlay_adopt(ov);
+		sft_overlay_free(ov);
+		struct sft_file *file;
+		assert_int_equal(sft_file_open(path, 0, &file, &err), 0);
+		sft_file_free(file);
+		assert_int_equal(umount(mnt), 0);
+		free(path);
+		free(mnt);
+		free(image);
+		fixture_remove_dir(dir);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_holes_stay_holes),
+		cmocka_unit_test(test_too_little_space_is_refused_before_anything_is_written),
+		cmocka_unit_test(test_blocks_are_shared_where_the_file_system_can),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -35,6 +35,9 @@ struct fs {
 	struct sft_overlay *overlay;	       /* NULL: read-only */
 	struct tree *tree;
 
+#define FS_READAHEAD_SLOTS 64
+	atomic_ullong last_ends[FS_READAHEAD_SLOTS]; /* readahead.c */
+
 	pthread_mutex_t edit;
 	pthread_rwlock_t lock;
 
@@ -108,6 +111,12 @@ void fs_totals(const struct fs *fs, size_t *tensors, uint64_t *bytes);
 void fs_mark_metadata(struct fs *fs);
 /* What a read-only mount's tree is built of. */
 struct tree_source fs_tree_source(struct fs *fs);
+
+/* ---- readahead.c ---- */
+
+/* Before these bytes are sent from the mapping: have them read from a cold disk in one go. Any
+ * thread. */
+void fs_read_ahead(struct fs *fs, const struct sft_region *region);
 
 /* ---- status.c ---- */
 

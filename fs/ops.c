@@ -153,6 +153,7 @@ static void reply_range(fuse_req_t req, struct fs *fs, uint32_t id, const char *
 			fuse_reply_err(req, EIO);
 			return;
 		}
+		fs_read_ahead(fs, &regions[i]);
 	}
 	if (regions_to_iov(regions, n, size, iov + 1)) {
 		iov[0] = (struct iovec){ (void *)(uintptr_t)head, head_len };

@@ -1,0 +1,437 @@
+/* test_journal.c - journals that end anywhere, are damaged, grow, and do not fit */
+#include "overlay_fixture.h"
+
+#include "hash.h"
+#include "journal.h"
+
+#define ONE "b F32 2 0102030405060708; a U8 3 aabbcc; @k=v"
+
+static char *staged_file(const char *source, const char *name)
+{
+	const char *slash = strrchr(source, '/');
+	char *path = NULL;
+
+	if (asprintf(&path, "%.*s.%s.safetensorfs/%s", (int)(slash + 1 - source), source, slash + 1,
+		     name) < 0)
+		abort();
+	return path;
+}
+
+/* ---- cuts ---- */
+
+/* Every kind of record. Between two syncs no slot is used twice, so that every cut behind the last
+ * one gives a past state exactly. */
+static const char *const steps[] = {
+	"w a 1 ff",   "c n",	   "w n 0 0102",     "s",	"d n U16 1", "m n z", "t a 9",
+	"w b 4 eeee", "x .t",	   "w .t 0 55",	     "mt .t t", "w z 1 77",  "r b",   "@ 0 x=y",
+	"s",	      "t z 70000", "w z 65535 a1a2", "m t b",	"t z 1",     "@ 0 -", "mx a a~",
+};
+/* How many steps to do, with a sync anywhere or nowhere before. */
+static const size_t lengths[] = { 3, 14, 21 };
+#define STEP_COUNT (sizeof(steps) / sizeof(*steps))
+
+/* Open, describe, close; NULL where it is refused. */
+static char *describe_source(const char *source, struct sft_error *err)
+{
+	const struct sft_overlay_options options = { 0 };
+	struct sft_overlay *ov;
+	char *shows;
+
+	if (sft_overlay_open(source, &options, &ov, err) < 0)
+		return NULL;
+	shows = overlay_describe(ov);
+	sft_overlay_free(ov);
+	return shows;
+}
+
+struct recording {
+	struct overlay_place place;
+	char *journal_path, *blocks_path;
+	char *journal, *blocks; /* their content */
+	size_t count, journal_len, blocks_len, synced;
+	uint64_t ends[STEP_COUNT + 1]; /* of the journal behind each step */
+	char *shows[STEP_COUNT + 1];
+};
+
+static void record(struct recording *rec, size_t count)
+{
+	struct sft_overlay *ov;
+	struct sft_error err = { 0 };
+
+	rec->place = overlay_place(ONE, NULL);
+	rec->journal_path = staged_file(rec->place.source, "journal");
+	rec->blocks_path = staged_file(rec->place.source, "blocks");
+	rec->count = count;
+	ov = overlay_open(rec->place.source, NULL);
+	rec->shows[0] = overlay_describe(ov);
+	for (size_t i = 0; i < count; i++) {
+		if (fixture_edit(ov, steps[i], &err) < 0)
+			fail_msg("%s: %s", steps[i], err.msg);
+		rec->ends[i + 1] = ov->staging.journal_end;
+		rec->shows[i + 1] = overlay_describe(ov);
+		if (steps[i][0] == 's')
+			rec->synced = ov->staging.synced_end;
+	}
+	sft_overlay_free(ov);
+	rec->journal = fixture_get(rec->journal_path, &rec->journal_len);
+	rec->blocks = fixture_get(rec->blocks_path, &rec->blocks_len);
+}
+
+static void record_free(struct recording *rec)
+{
+	for (size_t i = 0; i <= rec->count; i++)
+		free(rec->shows[i]);
+	free(rec->journal);
+	free(rec->blocks);
+	free(rec->journal_path);
+	free(rec->blocks_path);
+	overlay_place_free(&rec->place);
+}
+
+/* Put the staging back as it was recorded, with this journal. */
+static void restore(const struct recording *rec, const void *journal, size_t len)
+{
+	char *dir = io_dirname(rec->journal_path);
+
+	(void)mkdir(dir, 0700);
+	free(dir);
+	fixture_put(rec->journal_path, journal, len);
+	fixture_put(rec->blocks_path, rec->blocks, rec->blocks_len);
+}
+
+/* The step that a journal of this length ends with. */
+static size_t last_step(const struct recording *rec, size_t cut)
+{
+	size_t last = 0;
+
+	while (last < rec->count && rec->ends[last + 1] <= cut)
+		last++;
+	return last;
+}
+
+static void check_cut(const struct recording *rec, size_t cut)
+{
+	struct sft_error err = { 0 };
+	size_t last = last_step(rec, cut);
+	char *shows;
+
+	restore(rec, rec->journal, cut);
+	shows = describe_source(rec->place.source, &err);
+	if (!shows) {
+		/* Only a header that is cut is no journal; then nothing was ever synced. */
+		assert_int_equal(last, 0);
+		assert_non_null(strstr(err.msg, "header is damaged"));
+	} else if (cut >= rec->synced && strcmp(shows, rec->shows[last]) != 0) {
+		/* Before the last sync slots may have been used again: that cannot be cut off. */
+		fail_msg("cut at %zu of %zu, behind step %zu:\n%s\nnot\n%s", cut, rec->journal_len,
+			 last, shows, rec->shows[last]);
+	}
+	free(shows);
+}
+
+static void test_a_journal_cut_anywhere_is_a_moment_of_the_past(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(*lengths); i++) {
+		struct recording rec = { 0 };
+
+		record(&rec, lengths[i]);
+		for (size_t cut = 0; cut <= rec.journal_len; cut++)
+			check_cut(&rec, cut);
+		record_free(&rec);
+	}
+}
+
+static void test_an_empty_or_blank_journal_is_none(void **state)
+{
+	static const char zeros[5000];
+	struct recording rec = { 0 };
+	(void)state;
+
+	record(&rec, STEP_COUNT);
+	for (size_t len = 0; len <= sizeof(zeros); len += 1250) {
+		char *shows;
+
+		restore(&rec, zeros, len);
+		assert_false(sft_staging_exists(rec.place.source, NULL));
+		shows = describe_source(rec.place.source, NULL);
+		assert_string_equal(shows, rec.shows[0]);
+		free(shows);
+		assert_int_equal(access(rec.journal_path, F_OK), -1);
+	}
+	record_free(&rec);
+}
+
+/* ---- damage ---- */
+
+static void test_a_damaged_byte_ends_the_journal(void **state)
+{
+	struct recording rec = { 0 };
+	(void)state;
+
+	record(&rec, STEP_COUNT);
+	for (size_t at = 0; at < rec.journal_len; at += 3) {
+		struct sft_error err = { 0 };
+		size_t last = last_step(&rec, at);
+		char *shows;
+
+		rec.journal[at] ^= 0x41;
+		restore(&rec, rec.journal, rec.journal_len);
+		rec.journal[at] ^= 0x41;
+		shows = describe_source(rec.place.source, &err);
+		if (!shows)
+			assert_int_equal(err.errnum, EBADMSG);
+		else if (at >= rec.synced)
+			assert_string_equal(shows, rec.shows[last]);
+		free(shows);
+	}
+	record_free(&rec);
+}
+
+/* Look at everything that is there, lengths of terabytes too. False: it was refused. */
+static bool probe(const char *source)
+{
+	const struct sft_overlay_options options = { 0 };
+	struct sft_overlay *ov;
+	struct sft_buf text = { 0 };
+	bool found;
+
+	assert_int_equal(sft_staging_discard(source, NULL, false, &text, &found, NULL), 0);
+	sft_buf_free(&text);
+	if (sft_overlay_open(source, &options, &ov, NULL) < 0)
+		return false;
+	for (uint32_t id = 0; id < sft_overlay_count(ov); id++) {
+		const struct sft_entry *e = sft_overlay_entry(ov, id);
+		uint64_t at = e->nbytes > 70000 ? e->nbytes - 70000 : 0;
+		static unsigned char bytes[70000];
+		struct sft_region regions[8];
+		char reason[160];
+		size_t done;
+
+		(void)sft_overlay_read(ov, id, bytes, sizeof(bytes), 0, &done, NULL);
+		(void)sft_overlay_read(ov, id, bytes, sizeof(bytes), at, &done, NULL);
+		(void)sft_overlay_regions(ov, id, 0, e->nbytes, regions, 8);
+		(void)sft_overlay_problem(ov, id, reason, sizeof(reason));
+		if (e->live)
+			(void)sft_overlay_truncate(ov, id, e->nbytes / 2, NULL);
+	}
+	sft_overlay_free(ov);
+	return true;
+}
+
+/* Change a record's payload and give it the right hash again: nothing may be believed. */
+static void test_records_that_do_not_fit_are_refused_or_harmless(void **state)
+{
+	struct recording rec = { 0 };
+	uint64_t random = 88172645463325252u;
+	unsigned refused = 0;
+	(void)state;
+
+	record(&rec, STEP_COUNT);
+	for (unsigned round = 0; round < 1200; round++) {
+		unsigned char *copy = malloc(rec.journal_len);
+		size_t at = 0, len = 0, pick;
+
+		memcpy(copy, rec.journal, rec.journal_len);
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		for (pick = (random >> 8) % (STEP_COUNT + 6); at < rec.journal_len; pick--) {
+			len = (size_t)(sft_le64(copy + at) & UINT32_MAX);
+			if (pick == 0 || at + len + JOURNAL_FRAME >= rec.journal_len)
+				break;
+			at += len + JOURNAL_FRAME;
+		}
+		/* The type, or one byte of the payload, or four. */
+		size_t where = at + 4 + (random >> 20) % (len + 4);
+		copy[where] = (unsigned char)(random >> 40);
+		if (random >> 62 == 0 && where + 4 <= at + 8 + len)
+			memset(copy + where, 0xff, 4);
+		sft_put_le64(copy + at + 8 + len, bytes_hash(copy + at, len + 8, 0));
+		restore(&rec, copy, rec.journal_len);
+		refused += !probe(rec.place.source);
+		free(copy);
+	}
+	assert_true(refused > 200);
+	record_free(&rec);
+}
+
+static void test_another_version_is_refused(void **state)
+{
+	struct recording rec = { 0 };
+	struct sft_error err = { 0 };
+	(void)state;
+
+	record(&rec, STEP_COUNT);
+	size_t len = (size_t)(sft_le64((unsigned char *)rec.journal) & UINT32_MAX);
+	rec.journal[8] = 2;
+	sft_put_le64((unsigned char *)rec.journal + 8 + len, bytes_hash(rec.journal, len + 8, 0));
+	restore(&rec, rec.journal, rec.journal_len);
+	assert_null(describe_source(rec.place.source, &err));
+	assert_int_equal(err.errnum, EBADMSG);
+	assert_non_null(strstr(err.msg, "version 2, and this is for 1"));
+	record_free(&rec);
+}
+
+static void test_blocks_that_are_missing_are_refused_where_they_were_synced(void **state)
+{
+	struct recording rec = { 0 };
+	struct sft_error err = { 0 };
+	(void)state;
+
+	record(&rec, STEP_COUNT);
+	restore(&rec, rec.journal, rec.journal_len);
+	assert_int_equal(truncate(rec.blocks_path, 0), 0);
+	assert_null(describe_source(rec.place.source, &err));
+	assert_int_equal(err.errnum, EBADMSG);
+	assert_non_null(strstr(err.msg, "is damaged: slot"));
+	/* What cannot be read is still there, and can be dropped. */
+	assert_true(sft_staging_exists(rec.place.source, NULL));
+	record_free(&rec);
+}
+
+/* ---- size ---- */
+
+static void test_a_journal_is_compacted_when_it_has_grown(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, NULL);
+	struct sft_overlay *ov = overlay_open(p.source, NULL);
+	uint32_t a = fixture_find(ov, "a");
+	uint64_t most = 0;
+	char *before, *after;
+	(void)state;
+
+	assert_int_equal(fixture_edit(ov, "w b 0 77; c n; m n z; d z I8 5; r b", NULL), 0);
+	for (unsigned i = 0; i < 700000; i++) {
+		assert_int_equal(sft_overlay_truncate(ov, a, 3 + i % 2, NULL), 0);
+		most = ov->staging.journal_end > most ? ov->staging.journal_end : most;
+	}
+	assert_in_range(most, JOURNAL_COMPACT_MIN - 100, JOURNAL_COMPACT_MIN);
+	assert_true(ov->staging.journal_end < JOURNAL_COMPACT_MIN / 2);
+	before = overlay_describe(ov);
+	sft_overlay_free(ov);
+	after = describe_source(p.source, NULL);
+	assert_string_equal(before, after);
+	free(before);
+	free(after);
+	overlay_place_free(&p);
+}
+
+static void test_a_large_state_survives_compaction(void **state)
+{
+	static unsigned char block[3 * SFT_BLOCK];
+	struct overlay_place p = overlay_place(ONE, NULL);
+	struct sft_overlay *ov = overlay_open(p.source, NULL);
+	uint32_t id, a = fixture_find(ov, "a");
+	char name[40];
+	(void)state;
+
+	/* Enough for records of several flushes. */
+	for (unsigned i = 0; i < 30000; i++) {
+		int n = snprintf(name, sizeof(name), "tensor.%u.weight", i * 7919 % 30000);
+
+		assert_int_equal(
+			sft_overlay_create(ov, name, (size_t)n, false, SFT_SHARD_AUTO, &id, NULL),
+			0);
+		assert_int_equal(sft_overlay_truncate(ov, id, i, NULL), 0);
+	}
+	for (unsigned i = 0; i < 40; i++) {
+		memset(block, (int)i + 1, sizeof(block));
+		assert_int_equal(sft_overlay_write(ov, a, block, sizeof(block),
+						   (uint64_t)i * 5 * SFT_BLOCK + 100, NULL),
+				 0);
+	}
+	assert_int_equal(journal_rewrite(ov, true, NULL), 0);
+	sft_overlay_free(ov);
+	ov = overlay_open(p.source, NULL);
+	for (unsigned i = 0; i < 30000; i++) {
+		int n = snprintf(name, sizeof(name), "tensor.%u.weight", i * 7919 % 30000);
+
+		id = sft_overlay_find(ov, 0, name, (size_t)n);
+		assert_int_equal(sft_overlay_entry(ov, id)->nbytes, i);
+	}
+	for (unsigned i = 0; i < 40; i++) {
+		unsigned char bytes[3];
+		size_t done;
+
+		assert_int_equal(sft_overlay_read(ov, fixture_find(ov, "a"), bytes, 3,
+						  (uint64_t)i * 5 * SFT_BLOCK + 99, &done, NULL),
+				 0);
+		assert_int_equal(bytes[0], 0);
+		assert_int_equal(bytes[1], i + 1);
+	}
+	sft_overlay_free(ov);
+	overlay_place_free(&p);
+}
+
+/* ---- prepared commits, without the commit ---- */
+
+static void test_a_cancelled_commit_is_none(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, NULL);
+	struct sft_overlay *ov = overlay_open(p.source, NULL);
+	char temporary[] = "/nowhere/t", path[] = "/nowhere/p";
+	const struct commit_target target = { temporary, path, 1, 2 };
+	struct journal_summary sum;
+	char *shows;
+	(void)state;
+
+	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
+	assert_int_equal(journal_prepared(ov, JOURNAL_PREPARED_REPLACE, &target, 1, NULL), 0);
+	assert_int_equal(journal_summarize(ov->staging.journal, &sum, NULL), 0);
+	assert_true(sum.prepared);
+	assert_int_equal(sum.target_count, 1);
+	assert_string_equal(sum.targets[0].temporary, temporary);
+	assert_string_equal(sum.targets[0].path, path);
+	assert_int_equal(sum.targets[0].ino, 1);
+	assert_int_equal(sum.targets[0].size, 2);
+	journal_summary_free(&sum);
+	assert_int_equal(journal_cancelled(ov, NULL), 0);
+	assert_int_equal(journal_summarize(ov->staging.journal, &sum, NULL), 0);
+	assert_false(sum.prepared);
+	journal_summary_free(&sum);
+	assert_int_equal(fixture_edit(ov, "w a 1 22", NULL), 0);
+	sft_overlay_free(ov);
+	shows = describe_source(p.source, NULL);
+	assert_string_equal(shows, "a U8 3 1122cc *; b F32 2 0102030405060708; @0 k=v");
+	free(shows);
+	overlay_place_free(&p);
+}
+
+static void test_a_prepared_commit_without_its_files_is_void(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, NULL);
+	struct sft_overlay *ov = overlay_open(p.source, NULL);
+	char *temporary = fixture_join(p.dir, "t");
+	const struct commit_target target = { temporary, p.source, 1, 2 };
+	(void)state;
+
+	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
+	assert_int_equal(journal_prepared(ov, JOURNAL_PREPARED_REPLACE, &target, 1, NULL), 0);
+	sft_overlay_free(ov);
+	for (int i = 0; i < 2; i++) {
+		char *shows = describe_source(p.source, NULL);
+
+		assert_string_equal(shows, "a U8 3 11bbcc *; b F32 2 0102030405060708; @0 k=v");
+		free(shows);
+	}
+	free(temporary);
+	overlay_place_free(&p);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_a_journal_cut_anywhere_is_a_moment_of_the_past),
+		cmocka_unit_test(test_an_empty_or_blank_journal_is_none),
+		cmocka_unit_test(test_a_damaged_byte_ends_the_journal),
+		cmocka_unit_test(test_records_that_do_not_fit_are_refused_or_harmless),
+		cmocka_unit_test(test_another_version_is_refused),
+		cmocka_unit_test(test_blocks_that_are_missing_are_refused_where_they_were_synced),
+		cmocka_unit_test(test_a_journal_is_compacted_when_it_has_grown),
+		cmocka_unit_test(test_a_large_state_survives_compaction),
+		cmocka_unit_test(test_a_cancelled_commit_is_none),
+		cmocka_unit_test(test_a_prepared_commit_without_its_files_is_void),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

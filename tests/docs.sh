@@ -4,12 +4,14 @@
 #
 # From the environment, which meson sets: BUILD (the build directory), SAFETENSORFS (the binary),
 # LIBSFT (the static library), PYTHON, SANITIZE (the value of b_sanitize).
+# shellcheck disable=SC2016 # backquotes are what is looked for
 set -u -o pipefail
 export LC_ALL=C.UTF-8
 shopt -s nullglob globstar
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 PYTHON=${PYTHON:-python3}
+SAFETENSORFS=${SAFETENSORFS:-$ROOT/build/fs/safetensorfs}
 T=$(mktemp -d "${TMPDIR:-/tmp}/safetensorfs-docs.XXXXXX")
 trap 'rm -rf "$T"' EXIT
 cd "$ROOT" || exit 1
@@ -31,10 +33,11 @@ check() {
 # ---- man page and completion ----
 
 man_page=docs/safetensorfs.1
-# As it reads: fonts and escaped hyphens away.
-sed 's/\\-/-/g; s/\\f[BIR]//g' "$man_page" >"$T/man"
+# What it prints in bold where commands and options are described; fonts and escaped hyphens away.
+sed -n '/^\.SH COMMANDS/,/^\.SH FILES/ { /^\.B/ { s/\\-/-/g; s/\\f[BIR]//g; s/^\.B[RI]*//; p } }' \
+    "$man_page" >"$T/man"
 verbs() {
-    sed -n 's/^static const struct verb/&/; s/{ "\([a-z-]*\)", cmd_/\n\1\n/gp' fs/main.c | grep -xE '[a-z]+|--[a-z]+'
+    sed -n 's/{ "\([a-z-]*\)", cmd_/\n\1\n/gp' fs/main.c | grep -xE '[a-z]+|--[a-z]+'
 }
 options() {
     sed -n 's/^\t{ "\([^"]*\)", [A-Z_]* },.*/\1/p' fs/options.c
@@ -44,7 +47,7 @@ options() {
 in_man_page() {
     local word
     while read -r word; do
-        grep -qE -- "(^|[ ,\"(])${word}([ ,\";).A-Z]|flat|replace|\$)" "$T/man" || echo "$word"
+        grep -qE -- "[ \"]${word}([ ,;\"A-Z]|flat|replace|\$)" "$T/man" || echo "$word"
     done
 }
 

@@ -209,7 +209,7 @@ static void adopt_staging(struct sft_overlay *ov)
 	s->broken = s->rewrite = s->linked = false;
 	slots_synced(&ov->slots);
 	if (ov->slots.unused_count < ov->slots.end) {
-		slots_reclaim(&ov->slots, s->blocks);
+		slots_reclaim(&ov->slots, s->blocks, false);
 		return;
 	}
 	slots_free(&ov->slots);

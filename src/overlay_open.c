@@ -127,7 +127,7 @@ static int settle(struct sft_overlay *ov, struct sft_error *err)
 	int r = s->rewrite ? journal_rewrite(ov, true, err) : sft_overlay_sync(ov, err);
 
 	if (r == 0)
-		slots_reclaim(&ov->slots, s->blocks);
+		slots_reclaim(&ov->slots, s->blocks, false);
 	return r;
 }
 

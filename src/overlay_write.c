@@ -46,7 +46,7 @@ void edit_end(struct sft_overlay *ov)
 		(void)sft_overlay_sync(ov, NULL);
 	else if (s->journal_end > s->rewrite_at && journal_rewrite(ov, true, NULL) < 0)
 		s->rewrite_at = s->journal_end * 2;
-	slots_reclaim(&ov->slots, s->blocks);
+	slots_reclaim(&ov->slots, s->blocks, false);
 }
 
 /* ---- a run of blocks ---- */
@@ -89,7 +89,17 @@ static int write_slots(struct sft_overlay *ov, const struct run *run, const uint
 	return r;
 }
 
-/* Take slots and write them; where the disk is full, once more after a sync, which frees slots. */
+/* Get back what space there is: slots that wait for a sync, and those that are not in use. */
+static bool make_room(struct sft_overlay *ov)
+{
+	if (ov->slots.pending_count && sft_overlay_sync(ov, NULL) < 0)
+		return false;
+	slots_reclaim(&ov->slots, ov->staging.blocks, true);
+	return true;
+}
+
+/* Take slots and write them; where the disk is full, try it once more with the room that can be
+ * made. */
 static int fill_slots(struct sft_overlay *ov, const struct run *run, uint32_t *slots,
 		      struct sft_error *err)
 {
@@ -103,8 +113,7 @@ static int fill_slots(struct sft_overlay *ov, const struct run *run, uint32_t *s
 		if (r == 0)
 			return 0;
 		slots_untake(&ov->slots, slots, run->count);
-		if ((r != -ENOSPC && r != -EDQUOT) || ov->slots.pending_count == 0 ||
-		    sft_overlay_sync(ov, NULL) < 0)
+		if ((r != -ENOSPC && r != -EDQUOT) || !make_room(ov))
 			break;
 	}
 	return sft_fail(err, -r, "cannot stage %u blocks in %s: %s", run->count, ov->staging.path,

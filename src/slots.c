@@ -167,10 +167,10 @@ static void shrink(struct slots *s, int fd)
 	s->unused_count = count;
 }
 
-void slots_reclaim(struct slots *s, int fd)
+void slots_reclaim(struct slots *s, int fd, bool all)
 {
 	/* In proportion to the holes there are, so that the sorting stays cheap for each slot. */
-	if (s->unused_count - s->punched < RECLAIM_MIN + s->punched / 4)
+	if (s->unused_count - s->punched < (all ? 1 : RECLAIM_MIN + s->punched / 4))
 		return;
 	qsort(s->unused, s->unused_count, sizeof(*s->unused), compare_slots);
 	shrink(s, fd);

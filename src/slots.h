@@ -29,8 +29,9 @@ void slots_synced(struct slots *s);
 int slots_set(struct slots *s, uint32_t end, const uint8_t *used);
 void slots_free(struct slots *s);
 
-/* Where many slots are unused, give their space back to the file system. Best effort. */
-void slots_reclaim(struct slots *s, int fd);
+/* Where many slots are unused, or with `all` where any are, give their space back to the file
+ * system. Best effort. */
+void slots_reclaim(struct slots *s, int fd, bool all);
 
 static inline bool bit_get(const uint8_t *bits, uint32_t i)
 {

@@ -216,14 +216,14 @@ static void test_space_of_unused_slots_is_given_back(void **state)
 	for (uint32_t i = 0; i < 100; i++)
 		slots_release(&s, i);
 	slots_synced(&s);
-	slots_reclaim(&s, fd);
+	slots_reclaim(&s, fd, false);
 	assert_true(disk_bytes(fd) == full);
 	for (uint32_t i = 100; i < 900; i++)
 		slots_release(&s, i);
 	for (uint32_t i = COUNT - 500; i < COUNT; i++)
 		slots_release(&s, i);
 	slots_synced(&s);
-	slots_reclaim(&s, fd);
+	slots_reclaim(&s, fd, false);
 	assert_int_equal(fstat(fd, &st), 0);
 	assert_int_equal(st.st_size, (off_t)(COUNT - 500) * SFT_BLOCK);
 	assert_int_equal(s.end, COUNT - 500);

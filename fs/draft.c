@@ -7,6 +7,7 @@
  * nothing.
  */
 #include "edit.h"
+#include "log.h"
 #include "names.h"
 
 #include <errno.h>
@@ -117,11 +118,13 @@ int edit_draft_new(struct fs *fs, const struct sft_buf *text, uint32_t *draft)
 }
 
 /* All bytes of an overlay file, into malloced memory. */
-static int read_whole(const struct fs *fs, uint32_t id, uint64_t max, char **out, size_t *len)
+static int read_whole(const struct fs *fs, uint32_t id, uint64_t max, char **out, size_t *len,
+		      struct sft_error *err)
 {
 	uint64_t n = sft_overlay_entry(fs->overlay, id)->nbytes;
 	if (n > max)
-		return -EINVAL;
+		return sft_fail(err, EINVAL, "has %llu bytes, above %llu", (unsigned long long)n,
+				(unsigned long long)max);
 	*len = (size_t)n;
 	*out = malloc(*len + 1);
 	if (!*out)
@@ -137,49 +140,50 @@ static int read_whole(const struct fs *fs, uint32_t id, uint64_t max, char **out
 /* ---- sidecars ---- */
 
 static int declare(struct fs *fs, const struct edit_name *name, const char *file_name,
-		   enum sft_dtype dtype, const uint64_t *shape, uint32_t rank)
+		   enum sft_dtype dtype, const uint64_t *shape, uint32_t rank,
+		   struct sft_error *err)
 {
 	uint32_t entry = name->entry;
 	uint64_t nbytes;
 	int r;
 	if (entry != TREE_NO_ENTRY) {
 		const struct tree_entry *e = tree_entry(fs->tree, entry);
-		r = sft_overlay_declare(fs->overlay, e->id, dtype, shape, rank, NULL);
+		r = sft_overlay_declare(fs->overlay, e->id, dtype, shape, rank, err);
 		if (r == 0)
 			tree_set_flags(fs->tree, entry, (uint8_t)(e->flags & ~TREE_SIDECAR_HIDDEN));
 		return r;
 	}
 	/* A sidecar of no tensor makes one, of zeros. */
-	r = sft_shape_nbytes(dtype, shape, rank, &nbytes, NULL);
+	r = sft_shape_nbytes(dtype, shape, rank, &nbytes, err);
 	if (r < 0)
 		return -EINVAL;
 	r = edit_create_tensor(fs, name->parent, file_name, name->base_len, &entry);
 	if (r < 0)
 		return r;
 	uint32_t id = tree_entry(fs->tree, entry)->id;
-	r = sft_overlay_truncate(fs->overlay, id, nbytes, NULL);
+	r = sft_overlay_truncate(fs->overlay, id, nbytes, err);
 	if (r == 0)
-		r = sft_overlay_declare(fs->overlay, id, dtype, shape, rank, NULL);
+		r = sft_overlay_declare(fs->overlay, id, dtype, shape, rank, err);
 	if (r < 0)
 		edit_remove_entry(fs, entry);
 	return r;
 }
 
 static int apply_sidecar(struct fs *fs, const struct edit_name *name, const char *file_name,
-			 uint32_t from)
+			 uint32_t from, struct sft_error *err)
 {
 	char *text = NULL;
 	size_t len;
 	enum sft_dtype dtype;
 	uint64_t *shape = NULL, nbytes;
 	uint32_t rank;
-	int r = read_whole(fs, from, SIDECAR_MAX, &text, &len);
+	int r = read_whole(fs, from, SIDECAR_MAX, &text, &len, err);
 	if (r == 0)
-		r = sft_sidecar_parse(text, len, &dtype, &shape, &rank, NULL);
-	if (r == 0 && sft_shape_nbytes(dtype, shape, rank, &nbytes, NULL) < 0)
+		r = sft_sidecar_parse(text, len, &dtype, &shape, &rank, err);
+	if (r == 0 && sft_shape_nbytes(dtype, shape, rank, &nbytes, err) < 0)
 		r = -EINVAL;
 	if (r == 0)
-		r = declare(fs, name, file_name, dtype, shape, rank);
+		r = declare(fs, name, file_name, dtype, shape, rank, err);
 	free(shape);
 	free(text);
 	return r;
@@ -188,7 +192,7 @@ static int apply_sidecar(struct fs *fs, const struct edit_name *name, const char
 /* ---- metadata ---- */
 
 /* One shard's, or all shards' of a directory. */
-static int set_all_metadata(struct fs *fs, const char *text, size_t len)
+static int set_all_metadata(struct fs *fs, const char *text, size_t len, struct sft_error *err)
 {
 	const struct sft_checkpoint *ck = fs_checkpoint(fs);
 	size_t n = sft_checkpoint_shards(ck);
@@ -198,10 +202,10 @@ static int set_all_metadata(struct fs *fs, const char *text, size_t len)
 	for (size_t i = 0; r == 0 && i < n; i++)
 		names[i] = sft_checkpoint_shard(ck, i)->name;
 	if (r == 0)
-		r = sft_metadata_parse_shards(text, len, names, n, metadata, NULL);
+		r = sft_metadata_parse_shards(text, len, names, n, metadata, err);
 	for (uint32_t i = 0; r == 0 && i < n; i++) {
 		if (sft_checkpoint_shard(ck, i)->file)
-			r = sft_overlay_set_metadata(fs->overlay, i, &metadata[i], NULL);
+			r = sft_overlay_set_metadata(fs->overlay, i, &metadata[i], err);
 	}
 	for (size_t i = 0; metadata && i < n; i++)
 		sft_metadata_free(&metadata[i]);
@@ -210,22 +214,22 @@ static int set_all_metadata(struct fs *fs, const char *text, size_t len)
 	return r;
 }
 
-static int apply_metadata(struct fs *fs, uint32_t parent, uint32_t from)
+static int apply_metadata(struct fs *fs, uint32_t parent, uint32_t from, struct sft_error *err)
 {
 	struct sft_metadata metadata = { 0 };
 	char *text = NULL;
 	size_t len;
-	int r = read_whole(fs, from, SFT_HEADER_MAX, &text, &len);
+	int r = read_whole(fs, from, SFT_HEADER_MAX, &text, &len, err);
 	if (r < 0)
 		return r;
 	if (sft_checkpoint_is_directory(fs_checkpoint(fs)) && fs->opt->layout != TREE_FILES) {
-		r = set_all_metadata(fs, text, len);
+		r = set_all_metadata(fs, text, len, err);
 	} else {
 		uint32_t shard =
 			fs->opt->layout == TREE_FILES ? tree_entry(fs->tree, parent)->id : 0;
-		r = sft_metadata_parse(text, len, &metadata, NULL);
+		r = sft_metadata_parse(text, len, &metadata, err);
 		if (r == 0)
-			r = sft_overlay_set_metadata(fs->overlay, shard, &metadata, NULL);
+			r = sft_overlay_set_metadata(fs->overlay, shard, &metadata, err);
 		sft_metadata_free(&metadata);
 	}
 	free(text);
@@ -250,7 +254,7 @@ int edit_remove_metadata(struct fs *fs, uint32_t parent)
 /* ---- numpy ---- */
 
 static int apply_npy(struct fs *fs, const struct edit_name *name, const char *file_name,
-		     uint32_t from, uint64_t *replaced)
+		     uint32_t from, uint64_t *replaced, struct sft_error *err)
 {
 	struct sft_buf full = { 0 };
 	uint32_t id, shard = SFT_SHARD_AUTO, old = SFT_NO_ID, entry = name->entry;
@@ -269,10 +273,10 @@ static int apply_npy(struct fs *fs, const struct edit_name *name, const char *fi
 		sft_buf_add(&full, e->name, e->name_len);
 	}
 	if (r == 0)
-		r = full.failed ? -ENOMEM : edit_convert_npy(fs, from, old_dtype, &id);
+		r = full.failed ? -ENOMEM : edit_convert_npy(fs, from, old_dtype, &id, err);
 	if (r == 0) {
 		r = sft_overlay_rename(fs->overlay, id, full.data ? full.data : "", full.len, false,
-				       shard, old, NULL);
+				       shard, old, err);
 		if (r < 0)
 			sft_overlay_remove(fs->overlay, id, NULL);
 	}
@@ -287,20 +291,31 @@ static int apply_npy(struct fs *fs, const struct edit_name *name, const char *fi
 	return r;
 }
 
-int edit_apply(struct fs *fs, const struct edit_name *name, const char *file_name, uint32_t from,
-	       uint64_t *replaced)
+static int apply(struct fs *fs, const struct edit_name *name, const char *file_name, uint32_t from,
+		 uint64_t *replaced, struct sft_error *err)
 {
-	*replaced = 0;
 	switch (name->target) {
 	case TARGET_SIDECAR:
-		return apply_sidecar(fs, name, file_name, from);
+		return apply_sidecar(fs, name, file_name, from, err);
 	case TARGET_METADATA:
-		return apply_metadata(fs, name->parent, from);
+		return apply_metadata(fs, name->parent, from, err);
 	case TARGET_NPY:
-		return apply_npy(fs, name, file_name, from, replaced);
+		return apply_npy(fs, name, file_name, from, replaced, err);
 	default:
 		return -EINVAL;
 	}
+}
+
+int edit_apply(struct fs *fs, const struct edit_name *name, const char *file_name, uint32_t from,
+	       uint64_t *replaced)
+{
+	struct sft_error err = { 0 };
+	*replaced = 0;
+	int r = apply(fs, name, file_name, from, replaced, &err);
+	/* The errno that the program gets cannot say what is wrong with the text. */
+	if (r < 0)
+		log_error(file_name, "not taken: %s", err.errnum ? err.msg : strerror(-r));
+	return r;
 }
 
 /* ---- a handle's draft ---- */

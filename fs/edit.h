@@ -186,7 +186,7 @@ int edit_draft_apply(struct fs *fs, struct edit_handle *h, uint64_t *replaced);
 /*
  * Let the bytes of overlay id `from` become what `name` in its directory says: a sidecar's dtype
  * and shape, metadata, an array. *replaced is the inode of a tensor whose cached bytes are now
- * wrong, or 0. -EINVAL where the content is bad; the old state stays.
+ * wrong, or 0. -EINVAL where the content is bad; the old state stays, and the log says why.
  */
 int edit_apply(struct fs *fs, const struct edit_name *name, const char *file_name, uint32_t from,
 	       uint64_t *replaced);
@@ -196,6 +196,7 @@ int edit_remove_metadata(struct fs *fs, uint32_t parent);
 
 /* npy_write.c: the array in overlay id `from` becomes a new scratch tensor with its dtype and shape
  * declared. `old` is the dtype of the tensor that it will replace, or SFT_NO_DTYPE. */
-int edit_convert_npy(struct fs *fs, uint32_t from, enum sft_dtype old, uint32_t *id);
+int edit_convert_npy(struct fs *fs, uint32_t from, enum sft_dtype old, uint32_t *id,
+		     struct sft_error *err);
 
 #endif

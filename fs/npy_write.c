@@ -7,7 +7,7 @@
 
 #define PIECE (1u << 20) /* bytes copied at once; a multiple of every item size */
 
-static int parse(const struct fs *fs, uint32_t from, struct npy_array *array)
+static int parse(const struct fs *fs, uint32_t from, struct npy_array *array, struct sft_error *err)
 {
 	uint64_t size = sft_overlay_entry(fs->overlay, from)->nbytes;
 	size_t n = size < NPY_HEADER_MAX + 12 ? (size_t)size : NPY_HEADER_MAX + 12;
@@ -16,14 +16,16 @@ static int parse(const struct fs *fs, uint32_t from, struct npy_array *array)
 		return -ENOMEM;
 	int r = fs_tensor_read(fs, from, head, n, 0);
 	if (r == 0)
-		r = npy_parse(head, n, array, NULL);
+		r = npy_parse(head, n, array, err);
 	free(head);
 	if (r == -EAGAIN)
 		r = -EINVAL;
 	/* Complete, and nothing behind it. */
 	if (r == 0 && (size < array->data_offset || size - array->data_offset != array->nbytes)) {
+		r = sft_fail(err, EINVAL, "has %llu bytes, but its header says %llu",
+			     (unsigned long long)size,
+			     (unsigned long long)(array->data_offset + array->nbytes));
 		npy_array_free(array);
-		r = -EINVAL;
 	}
 	return r;
 }
@@ -103,11 +105,12 @@ static int copy_transposed(struct fs *fs, uint32_t from, uint32_t to, const stru
 	return r;
 }
 
-int edit_convert_npy(struct fs *fs, uint32_t from, enum sft_dtype old, uint32_t *id)
+int edit_convert_npy(struct fs *fs, uint32_t from, enum sft_dtype old, uint32_t *id,
+		     struct sft_error *err)
 {
 	struct npy_array a = { 0 };
 	unsigned char *buf = malloc(PIECE);
-	int r = buf ? parse(fs, from, &a) : -ENOMEM;
+	int r = buf ? parse(fs, from, &a, err) : -ENOMEM;
 	if (r < 0) {
 		free(buf);
 		return r;
@@ -119,7 +122,7 @@ int edit_convert_npy(struct fs *fs, uint32_t from, enum sft_dtype old, uint32_t 
 		r = a.fortran && a.nbytes ? copy_transposed(fs, from, to, &a, buf)
 					  : copy_straight(fs, from, to, &a, buf);
 	if (r == 0)
-		r = sft_overlay_declare(fs->overlay, to, dtype, a.shape, a.rank, NULL);
+		r = sft_overlay_declare(fs->overlay, to, dtype, a.shape, a.rank, err);
 	if (r < 0 && to != SFT_NO_ID)
 		sft_overlay_remove(fs->overlay, to, NULL);
 	else if (r == 0)

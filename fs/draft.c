@@ -258,10 +258,8 @@ static int apply_npy(struct fs *fs, const struct edit_name *name, const char *fi
 {
 	struct sft_buf full = { 0 };
 	uint32_t id, shard = SFT_SHARD_AUTO, old = SFT_NO_ID, entry = name->entry;
-	enum sft_dtype old_dtype = SFT_NO_DTYPE;
 	if (entry != TREE_NO_ENTRY) {
 		old = tree_entry(fs->tree, entry)->id;
-		old_dtype = sft_overlay_entry(fs->overlay, old)->dtype;
 		shard = sft_overlay_entry(fs->overlay, old)->shard;
 	} else if (fs->opt->layout == TREE_FILES) {
 		shard = tree_entry(fs->tree, name->parent)->id;
@@ -273,7 +271,7 @@ static int apply_npy(struct fs *fs, const struct edit_name *name, const char *fi
 		sft_buf_add(&full, e->name, e->name_len);
 	}
 	if (r == 0)
-		r = full.failed ? -ENOMEM : edit_convert_npy(fs, from, old_dtype, &id, err);
+		r = full.failed ? -ENOMEM : edit_convert_npy(fs, from, old, &id, err);
 	if (r == 0) {
 		r = sft_overlay_rename(fs->overlay, id, full.data ? full.data : "", full.len, false,
 				       shard, old, err);

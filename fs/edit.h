@@ -195,8 +195,8 @@ int edit_apply(struct fs *fs, const struct edit_name *name, const char *file_nam
 int edit_remove_metadata(struct fs *fs, uint32_t parent);
 
 /* npy_write.c: the array in overlay id `from` becomes a new scratch tensor with its dtype and shape
- * declared. `old` is the dtype of the tensor that it will replace, or SFT_NO_DTYPE. */
-int edit_convert_npy(struct fs *fs, uint32_t from, enum sft_dtype old, uint32_t *id,
+ * declared. `replaced` is the tensor whose place it will take, or SFT_NO_ID. */
+int edit_convert_npy(struct fs *fs, uint32_t from, uint32_t replaced, uint32_t *id,
 		     struct sft_error *err);
 
 #endif

@@ -105,24 +105,49 @@ static int copy_transposed(struct fs *fs, uint32_t from, uint32_t to, const stru
 	return r;
 }
 
-int edit_convert_npy(struct fs *fs, uint32_t from, enum sft_dtype old, uint32_t *id,
+/*
+ * Declare what the array is. Where numpy lacks the tensor's type it shows, and so writes, an
+ * unsigned integer of its width, or for F4 and F6 the packed bytes in a row: then the tensor keeps
+ * its type, and in the packed case its shape, which the array does not know.
+ */
+static int declare(struct fs *fs, uint32_t to, const struct npy_array *a,
+		   const struct view_tensor *old, struct sft_error *err)
+{
+	enum sft_dtype dtype = (enum sft_dtype)a->dtype;
+	const uint64_t *shape = a->shape;
+	uint32_t rank = a->rank;
+	if (old)
+		dtype = npy_keep_dtype(dtype, (enum sft_dtype)old->dtype);
+	if (sft_dtype_bits(dtype) % 8 && old->nbytes == a->nbytes && !old->problem) {
+		shape = old->shape;
+		rank = old->rank;
+	} else if (sft_dtype_bits(dtype) % 8) {
+		dtype = (enum sft_dtype)a->dtype;
+	}
+	return sft_overlay_declare(fs->overlay, to, dtype, shape, rank, err);
+}
+
+int edit_convert_npy(struct fs *fs, uint32_t from, uint32_t replaced, uint32_t *id,
 		     struct sft_error *err)
 {
 	struct npy_array a = { 0 };
+	struct view_tensor old;
+	char reason[FS_REASON_MAX];
+	uint32_t to = SFT_NO_ID;
 	unsigned char *buf = malloc(PIECE);
 	int r = buf ? parse(fs, from, &a, err) : -ENOMEM;
 	if (r < 0) {
 		free(buf);
 		return r;
 	}
-	enum sft_dtype dtype = npy_keep_dtype((enum sft_dtype)a.dtype, old);
-	uint32_t to = SFT_NO_ID;
 	r = edit_draft_new(fs, NULL, &to);
 	if (r == 0)
 		r = a.fortran && a.nbytes ? copy_transposed(fs, from, to, &a, buf)
 					  : copy_straight(fs, from, to, &a, buf);
+	if (r == 0 && replaced != SFT_NO_ID)
+		fs_tensor(fs, replaced, &old, reason);
 	if (r == 0)
-		r = sft_overlay_declare(fs->overlay, to, dtype, a.shape, a.rank, err);
+		r = declare(fs, to, &a, replaced == SFT_NO_ID ? NULL : &old, err);
 	if (r < 0 && to != SFT_NO_ID)
 		sft_overlay_remove(fs->overlay, to, NULL);
 	else if (r == 0)

@@ -193,6 +193,18 @@ static void read_draft(fuse_req_t req, struct fs *fs, const struct edit_handle *
 	free(buf);
 }
 
+/* From a copy: once the reply is on its way the reader may close, and the handle is gone. */
+static void read_text(fuse_req_t req, const struct edit_handle *h, size_t size, off_t offset)
+{
+	struct sft_buf piece = { 0 };
+	if ((uint64_t)offset < h->text.len) {
+		size_t left = h->text.len - (size_t)offset;
+		sft_buf_add(&piece, h->text.data + offset, left < size ? left : size);
+	}
+	fs_reply_text(req, &piece, size, 0);
+	sft_buf_free(&piece);
+}
+
 static void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 			    struct fuse_file_info *fi)
 {
@@ -205,7 +217,7 @@ static void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
 	if (drafted)
 		read_draft(req, fs, h, size, offset);
 	else if (!has_bytes)
-		fs_reply_text(req, &h->text, size, offset);
+		read_text(req, h, size, offset);
 	fs_unlock(fs);
 	if (!drafted && has_bytes)
 		fs_op_read(req, ino, size, offset, fi);

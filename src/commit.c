@@ -84,6 +84,34 @@ static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, st
 	return commit_finish(ov, job->progress, err);
 }
 
+/*
+ * The result is opened while the old checkpoint still is, and after the renames it would be too
+ * late to find that there are not enough descriptors for both.
+ */
+static int refuse_open_files(const struct sft_overlay *ov, struct sft_error *err)
+{
+	const size_t need = sft_checkpoint_shards(ov->base) + 8;
+	int *fds = calloc(need, sizeof(*fds)), r = 0;
+	size_t n = 0;
+
+	if (!fds)
+		return sft_fail(err, ENOMEM, "no memory for the commit");
+	for (; n < need; n++) {
+		fds[n] = fcntl(ov->staging.dir, F_DUPFD_CLOEXEC, 0);
+		if (fds[n] < 0) {
+			r = sft_fail(err, errno,
+				     "opening the new checkpoint takes %zu more open files: %s; "
+				     "`ulimit -n` sets the limit",
+				     need, strerror(errno));
+			break;
+		}
+	}
+	while (n)
+		close(fds[--n]);
+	free(fds);
+	return r;
+}
+
 /* ---- new files ---- */
 
 static int sync_dirs(const struct commit_job *job, struct sft_error *err)
@@ -166,6 +194,8 @@ static int commit(struct sft_overlay *ov, const struct sft_progress *progress, c
 
 	if (r == 0)
 		r = commit_refuse_stale(ov, err);
+	if (r == 0)
+		r = refuse_open_files(ov, err);
 	if (r == 0)
 		r = sft_overlay_sync(ov, err);
 	if (r == 0 && ov->options.inplace && inplace_possible(&job, &why))

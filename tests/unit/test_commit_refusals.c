@@ -1,6 +1,8 @@
 /* test_commit_refusals.c - commits that are refused, and what is left then: everything */
 #include "edit_fixture.h"
 
+#include <sys/resource.h>
+
 #define M "model.safetensors"
 #define A "a.safetensors"
 #define INDEX "model.safetensors.index.json"
@@ -186,11 +188,42 @@ static void test_output_among_other_checkpoints_is_refused(void **state)
 	}
 }
 
+static void test_too_few_descriptors_are_noticed_before_anything_is_renamed(void **state)
+{
+	const struct sft_overlay_options options = { 0 };
+	char *dir = fixture_make_dir(), *path = fixture_join(dir, M), *text;
+	struct rlimit old, few;
+	struct sft_overlay *ov;
+	struct sft_error err = { 0 };
+	(void)state;
+
+	fixture_checkpoint(path, "a U8 1 01");
+	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
+	assert_int_equal(fixture_edit(ov, "m a b", &err), 0);
+	int lowest = dup(0);
+	close(lowest);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &old), 0);
+	few = (struct rlimit){ (rlim_t)lowest + 5, old.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
+	assert_non_null(strstr(err.msg, "takes 9 more open files"));
+	text = fixture_describe(path);
+	assert_string_equal(text, "a U8 1 01");
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, NULL), 0);
+	sft_overlay_adopt(ov);
+	sft_overlay_free(ov);
+	free(text);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused_commits_leave_source_and_staging_whole),
 		cmocka_unit_test(test_mended_after_a_refusal_it_commits),
+		cmocka_unit_test(test_too_few_descriptors_are_noticed_before_anything_is_renamed),
 		cmocka_unit_test(test_output_among_other_checkpoints_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -334,6 +334,10 @@ static int xattr_value(const struct fs *fs, uint64_t ino, const char *name, stru
 	struct view_tensor t;
 	char reason[FS_REASON_MAX];
 	size_t prefix = strlen(XATTR_PREFIX);
+	/* "Not supported" here, and not "there is none": ls -l asks every file of a device for its
+	 * ACL until it hears that. */
+	if (strncmp(name, "user.", 5) != 0)
+		return -EOPNOTSUPP;
 	if (tree_ino_kind(ino) != TREE_TENSOR || !fs_node_exists(fs, ino) ||
 	    strncmp(name, XATTR_PREFIX, prefix) != 0)
 		return -ENODATA;

@@ -90,7 +90,6 @@ static void test_too_little_space_is_refused_before_anything_is_written(void **s
 	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
 	assert_int_equal(fixture_edit(ov, "m big b", &err), 0);
 	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -ENOSPC);
-	print_message("%s\n", err.msg);
 	assert_non_null(strstr(err.msg, "the new files need 12000"));
 	assert_non_null(strstr(err.msg, " are free"));
 	char *temporary = fixture_join(dir, "." M ".safetensorfs-new");

@@ -191,7 +191,19 @@ static int apply_sidecar(struct fs *fs, const struct edit_name *name, const char
 
 /* ---- metadata ---- */
 
-/* One shard's, or all shards' of a directory. */
+/* Programs write keys in an order of their own; those that were committed keep theirs. */
+static int set_metadata(struct fs *fs, uint32_t shard, struct sft_metadata *metadata,
+			struct sft_error *err)
+{
+	const struct sft_file *file = sft_checkpoint_shard(fs_checkpoint(fs), shard)->file;
+	int r = 0;
+	if (file)
+		r = sft_metadata_keep_order(metadata, sft_index_metadata(sft_file_index(file)),
+					    err);
+	return r < 0 ? r : sft_overlay_set_metadata(fs->overlay, shard, metadata, err);
+}
+
+/* All shards' of a directory. */
 static int set_all_metadata(struct fs *fs, const char *text, size_t len, struct sft_error *err)
 {
 	const struct sft_checkpoint *ck = fs_checkpoint(fs);
@@ -205,7 +217,7 @@ static int set_all_metadata(struct fs *fs, const char *text, size_t len, struct 
 		r = sft_metadata_parse_shards(text, len, names, n, metadata, err);
 	for (uint32_t i = 0; r == 0 && i < n; i++) {
 		if (sft_checkpoint_shard(ck, i)->file)
-			r = sft_overlay_set_metadata(fs->overlay, i, &metadata[i], err);
+			r = set_metadata(fs, i, &metadata[i], err);
 	}
 	for (size_t i = 0; metadata && i < n; i++)
 		sft_metadata_free(&metadata[i]);
@@ -229,7 +241,7 @@ static int apply_metadata(struct fs *fs, uint32_t parent, uint32_t from, struct 
 			fs->opt->layout == TREE_FILES ? tree_entry(fs->tree, parent)->id : 0;
 		r = sft_metadata_parse(text, len, &metadata, err);
 		if (r == 0)
-			r = sft_overlay_set_metadata(fs->overlay, shard, &metadata, err);
+			r = set_metadata(fs, shard, &metadata, err);
 		sft_metadata_free(&metadata);
 	}
 	free(text);

@@ -1,6 +1,7 @@
 /* metadata.c - free-form metadata, and the JSON files that people edit: metadata and sidecars */
 #include "fields.h"
 #include "metadata.h"
+#include "sort.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -143,6 +144,80 @@ out:
 		sft_metadata_free(&out[i]);
 	return as_written(r, err);
 }
+
+/* ---- the order of keys ---- */
+
+static int compare_keys(uint32_t a, uint32_t b, const void *ctx)
+{
+	const struct sft_pair *pairs = ctx;
+
+	return sft_name_compare(pairs[a].key, pairs[a].key_len, pairs[b].key, pairs[b].key_len);
+}
+
+/* Where `key` stands in `old`, whose numbers `sorted` has in byte order of keys; or old->count. */
+static uint32_t old_place(const struct sft_metadata *old, const uint32_t *sorted,
+			  const struct sft_pair *key)
+{
+	uint32_t low = 0, high = old->count;
+
+	while (low < high) {
+		uint32_t mid = low + (high - low) / 2;
+		const struct sft_pair *p = &old->pairs[sorted[mid]];
+		int c = sft_name_compare(p->key, p->key_len, key->key, key->key_len);
+
+		if (c == 0)
+			return sorted[mid];
+		if (c < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return old->count;
+}
+
+static int compare_places(uint32_t a, uint32_t b, const void *ctx)
+{
+	const uint32_t *places = ctx;
+
+	return (places[a] > places[b]) - (places[a] < places[b]);
+}
+
+int sft_metadata_keep_order(struct sft_metadata *m, const struct sft_metadata *old,
+			    struct sft_error *err)
+{
+	uint32_t *sorted = malloc(((size_t)old->count + 1) * sizeof(*sorted));
+	uint32_t *places = malloc(((size_t)m->count + 1) * sizeof(*places));
+	uint32_t *order = malloc(((size_t)m->count + 1) * sizeof(*order));
+	struct sft_pair *pairs = malloc(((size_t)m->count + 1) * sizeof(*pairs));
+	int r = sorted && places && order && pairs ? 0 : -ENOMEM;
+
+	for (uint32_t i = 0; r == 0 && i < old->count; i++)
+		sorted[i] = i;
+	if (r == 0)
+		r = sft_sort(sorted, old->count, compare_keys, old->pairs);
+	for (uint32_t i = 0; r == 0 && i < m->count; i++) {
+		order[i] = i;
+		places[i] = old_place(old, sorted, &m->pairs[i]);
+	}
+	if (r == 0)
+		r = sft_sort(order, m->count, compare_places, places);
+	for (uint32_t i = 0; r == 0 && i < m->count; i++)
+		pairs[i] = m->pairs[order[i]];
+	if (r == 0) {
+		struct sft_pair *unordered = m->pairs;
+
+		m->pairs = pairs;
+		pairs = unordered;
+	}
+	free(pairs);
+	free(order);
+	free(places);
+	free(sorted);
+	return r == 0 ? 0
+		      : sft_fail(err, ENOMEM, "out of memory for %u pairs of metadata", m->count);
+}
+
+/* ---- sidecars ---- */
 
 int sft_sidecar_parse(const char *json, size_t len, enum sft_dtype *dtype, uint64_t **shape,
 		      uint32_t *rank, struct sft_error *err)

@@ -174,6 +174,13 @@ int sft_metadata_parse_shards(const char *json, size_t len, const char *const *n
 			      struct sft_metadata *out, struct sft_error *err);
 
 /*
+ * Put the pairs of `m` into the order that their keys have in `old`; those that are new stay in
+ * their order, at the end. ENOMEM, and then `m` is as it was.
+ */
+int sft_metadata_keep_order(struct sft_metadata *m, const struct sft_metadata *old,
+			    struct sft_error *err);
+
+/*
  * Parse a sidecar: an object whose `dtype` and `shape` count; its other keys are ignored. *shape is
  * malloced and the caller's. EINVAL, ENOMEM.
  */

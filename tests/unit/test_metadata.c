@@ -103,6 +103,34 @@ static void bad_metadata_of_shards_is_einval(void **state)
 	}
 }
 
+static void keys_keep_the_order_that_they_had(void **state)
+{
+	static const struct {
+		const char *old, *text, *keys;
+	} cases[] = {
+		{ "{}", "{\"b\":\"\",\"a\":\"\"}", "ba" },
+		{ "{\"z\":\"\",\"a\":\"\",\"m\":\"\"}",
+		  "{\"n\":\"\",\"a\":\"\",\"b\":\"\",\"m\":\"\",\"z\":\"\"}", "zamnb" },
+		{ "{\"z\":\"\",\"a\":\"\",\"m\":\"\"}", "{\"m\":\"\",\"z\":\"\"}", "zm" },
+		{ "{\"a\":\"\"}", "{}", "" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct sft_metadata old, m;
+
+		assert_int_equal(sft_metadata_parse(cases[i].old, strlen(cases[i].old), &old, NULL),
+				 0);
+		assert_int_equal(sft_metadata_parse(cases[i].text, strlen(cases[i].text), &m, NULL),
+				 0);
+		assert_int_equal(sft_metadata_keep_order(&m, &old, NULL), 0);
+		assert_int_equal(m.count, strlen(cases[i].keys));
+		for (uint32_t k = 0; k < m.count; k++)
+			assert_memory_equal(m.pairs[k].key, cases[i].keys + k, 1);
+		sft_metadata_free(&m);
+		sft_metadata_free(&old);
+	}
+}
+
 static void a_sidecar_gives_dtype_and_shape(void **state)
 {
 	static const struct {
@@ -213,6 +241,7 @@ int main(void)
 		cmocka_unit_test(bad_metadata_is_einval),
 		cmocka_unit_test(shards_get_the_metadata_under_their_names),
 		cmocka_unit_test(bad_metadata_of_shards_is_einval),
+		cmocka_unit_test(keys_keep_the_order_that_they_had),
 		cmocka_unit_test(a_sidecar_gives_dtype_and_shape),
 		cmocka_unit_test(a_bad_sidecar_is_einval),
 		cmocka_unit_test(running_out_of_memory_is_an_error),

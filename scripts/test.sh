@@ -18,7 +18,7 @@ shift || true
 
 install_packages "${packages_build[@]}" "${packages_test[@]}"
 say "building in $dir"
-build "$dir" "$@" || die "the build failed"
+build "$dir" -Dtests=enabled "$@" || die "the build failed"
 
 say "unit and corpus tests"
 run_tests "$dir" testlog-unit --no-suite mount

@@ -43,6 +43,7 @@ struct slots {
 	uint32_t *unused, unused_count;  /* may be written now */
 	uint32_t *pending, pending_count; /* free once the journal is durable */
 	uint8_t *fresh;                  /* a bit a slot: no synced record names it */
+	uint32_t virgin;                 /* slots from here on were never written: zeros */
 	uint32_t punched;                /* the first so many of `unused` are holes already */
 };
 

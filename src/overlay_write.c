@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define PENDING_MAX 256u /* slots (16 MiB) that may wait for a sync before we do one for them */
+#define DISK_BLOCK 4096u /* bytes that file systems give out at least */
 #define SLOTS_INLINE 32u /* blocks of a write that need no memory of their own */
 
 int edit_begin(struct sft_overlay *ov, struct sft_error *err)
@@ -54,6 +55,7 @@ void edit_end(struct sft_overlay *ov)
 /* `count` blocks from `first` on, and where their new bytes are. */
 struct run {
 	uint32_t first, count;
+	uint64_t length;	   /* of the tensor, afterwards */
 	const unsigned char *head; /* block 0, or NULL: it is in the body */
 	const unsigned char *tail; /* the last block, or NULL */
 	const unsigned char *body; /* block i is at body + i * SFT_BLOCK - skip */
@@ -69,9 +71,38 @@ static const unsigned char *run_block(const struct run *run, uint32_t i)
 	return run->body + ((size_t)i * SFT_BLOCK - run->skip);
 }
 
+/*
+ * How many bytes of a block have to be written to a slot. Behind the tensor's end are zeros, and so
+ * are in a slot that was never written: many a tensor is much smaller than a block.
+ */
+static size_t bytes_to_write(const struct slots *s, const struct run *run, uint32_t i,
+			     uint32_t slot)
+{
+	uint64_t used = run->length - (uint64_t)(run->first + i) * SFT_BLOCK;
+
+	if (slot < s->virgin || used > SFT_BLOCK - DISK_BLOCK)
+		return SFT_BLOCK;
+	return (used + DISK_BLOCK - 1) / DISK_BLOCK * DISK_BLOCK;
+}
+
+/* Write `n` neighbouring blocks to neighbouring slots; the last of them may be short. */
+static int write_slot_run(struct sft_overlay *ov, const unsigned char *p, uint32_t slot, uint32_t n,
+			  size_t last)
+{
+	const int fd = ov->staging.blocks;
+	const uint64_t at = (uint64_t)slot * SFT_BLOCK;
+	int r = io_pwrite(fd, p, (size_t)(n - 1) * SFT_BLOCK + last, at);
+
+	/* The file ends with a whole slot. Only the last one of the file can be short here. */
+	if (r == 0 && last < SFT_BLOCK)
+		r = io_ftruncate(fd, at + (uint64_t)n * SFT_BLOCK);
+	return r;
+}
+
 /* Write the blocks to their slots: neighbours in both with one call. */
 static int write_slots(struct sft_overlay *ov, const struct run *run, const uint32_t *slots)
 {
+	struct slots *s = &ov->slots;
 	int r = 0;
 
 	for (uint32_t i = 0, n; r == 0 && i < run->count; i += n) {
@@ -82,8 +113,10 @@ static int write_slots(struct sft_overlay *ov, const struct run *run, const uint
 			    run_block(run, i + n) != p + (size_t)n * SFT_BLOCK)
 				break;
 		}
-		r = io_pwrite(ov->staging.blocks, p, (size_t)n * SFT_BLOCK,
-			      (uint64_t)slots[i] * SFT_BLOCK);
+		r = write_slot_run(ov, p, slots[i], n,
+				   bytes_to_write(s, run, i + n - 1, slots[i + n - 1]));
+		if (s->virgin < slots[i] + n)
+			s->virgin = slots[i] + n;
 	}
 	ov->staging.stale_blocks = true;
 	return r;
@@ -120,9 +153,8 @@ static int fill_slots(struct sft_overlay *ov, const struct run *run, uint32_t *s
 			strerror(-r));
 }
 
-/* Stage a run of blocks of a tensor whose length is then `length`. */
-static int stage(struct sft_overlay *ov, uint32_t id, uint64_t length, const struct run *run,
-		 struct sft_error *err)
+/* Stage a run of blocks of a tensor. */
+static int stage(struct sft_overlay *ov, uint32_t id, const struct run *run, struct sft_error *err)
 {
 	struct overlay_entry *e = ov->entries[id];
 	struct journal_batch b = { 0 };
@@ -143,7 +175,7 @@ static int stage(struct sft_overlay *ov, uint32_t id, uint64_t length, const str
 	journal_u32(&b, jid);
 	journal_u32(&b, run->first);
 	journal_u32(&b, run->count);
-	journal_u64(&b, length);
+	journal_u64(&b, run->length);
 	for (uint32_t i = 0; i < run->count; i++)
 		journal_u32(&b, slots[i]);
 	for (uint32_t i = 0; i < run->count; i++)
@@ -155,7 +187,7 @@ static int stage(struct sft_overlay *ov, uint32_t id, uint64_t length, const str
 		goto out;
 	}
 	slots_recorded(&ov->slots, slots, run->count);
-	apply_data(ov, e, length, run->first, slots, run->count);
+	apply_data(ov, e, run->length, run->first, slots, run->count);
 out:
 	if (slots != few)
 		free(slots);
@@ -206,7 +238,8 @@ static int write_bytes(struct sft_overlay *ov, uint32_t id, const unsigned char 
 	}
 	if (r < 0)
 		return r;
-	return stage(ov, id, end > e->pub.nbytes ? end : e->pub.nbytes, &run, err);
+	run.length = end > e->pub.nbytes ? end : e->pub.nbytes;
+	return stage(ov, id, &run, err);
 }
 
 static int wrap_name(const struct overlay_entry *e, int r, struct sft_error *err)
@@ -251,7 +284,7 @@ int edit_cut_tail(struct sft_overlay *ov, uint32_t id, uint64_t length, bool *do
 	const struct overlay_entry *e = ov->entries[id];
 	const uint32_t block = (uint32_t)(length / SFT_BLOCK);
 	const size_t keep = length % SFT_BLOCK;
-	struct run run = { .first = block, .count = 1, .head = ov->patch };
+	struct run run = { .first = block, .count = 1, .length = length, .head = ov->patch };
 	uint32_t slot;
 	int r;
 
@@ -263,7 +296,7 @@ int edit_cut_tail(struct sft_overlay *ov, uint32_t id, uint64_t length, bool *do
 		return r;
 	memset(ov->patch + keep, 0, SFT_BLOCK - keep);
 	*done = true;
-	return stage(ov, id, length, &run, err);
+	return stage(ov, id, &run, err);
 }
 
 static int set_length(struct sft_overlay *ov, uint32_t id, uint64_t nbytes, struct sft_error *err)
@@ -314,7 +347,7 @@ int edit_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err)
 {
 	struct overlay_entry *e = ov->entries[id];
 	const uint64_t count = (e->base_length + SFT_BLOCK - 1) / SFT_BLOCK;
-	struct run run = { .count = 1, .head = ov->patch };
+	struct run run = { .count = 1, .length = e->pub.nbytes, .head = ov->patch };
 	uint32_t slot;
 	int r = 0;
 
@@ -324,7 +357,7 @@ int edit_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err)
 		run.first = (uint32_t)block;
 		r = read_block(ov, e, run.first, ov->patch, err);
 		if (r == 0)
-			r = stage(ov, id, e->pub.nbytes, &run, err);
+			r = stage(ov, id, &run, err);
 	}
 	if (r < 0)
 		return r;

@@ -23,6 +23,8 @@ struct replay {
 	uint64_t trusted_end; /* records that end here or before are synced */
 	uint64_t file_slots;  /* in the blocks file */
 	uint32_t next_id;     /* above all ids of the journal */
+	struct blockmap last; /* slot -> the last DATA behind trusted_end that names it */
+	uint32_t data_count;  /* DATA records behind trusted_end, up to the present one */
 	bool skipped;	      /* a block was left out */
 	unsigned char *buf;   /* a block */
 };
@@ -110,12 +112,44 @@ static int replay_create(struct replay *r, struct journal_record *rec)
 
 /* ---- bytes ---- */
 
+/*
+ * Find out which record is the last to name each slot that is not synced. The others need not be
+ * checked, which is what takes the time after many small writes: a slot is named again only when
+ * the journal has given it up, and has other bytes then.
+ */
+static int find_last(struct replay *r)
+{
+	struct journal_reader reader;
+	struct journal_record rec;
+	uint32_t n = 0;
+	int e = journal_open(&reader, r->ov->staging.journal);
+
+	reader.offset = r->trusted_end;
+	while (e >= 0 && (e = journal_next(&reader, &rec)) > 0) {
+		if (rec.type != JOURNAL_DATA)
+			continue;
+		n++;
+		(void)journal_get_u64(&rec); /* id, first block */
+		uint32_t count = journal_get_u32(&rec);
+		(void)journal_get_u64(&rec); /* length */
+		if (rec.bad || count > rec.left / 12)
+			break; /* replay refuses it */
+		if (blockmap_reserve(&r->last, count) < 0)
+			e = -ENOMEM;
+		for (uint32_t i = 0; e > 0 && i < count; i++)
+			blockmap_put(&r->last, journal_get_u32(&rec), n);
+	}
+	journal_close(&reader);
+	return e < 0 ? e : 0;
+}
+
 /* Whether a slot has the bytes that the record says; 1, 0 or -errno. */
 static int slot_holds(struct replay *r, uint32_t slot, uint64_t hash)
 {
+	uint32_t last;
 	int e;
 
-	if (slot >= r->file_slots)
+	if (slot >= r->file_slots || !blockmap_find(&r->last, slot, &last) || last != r->data_count)
 		return 0;
 	e = io_pread(r->ov->staging.blocks, r->buf, SFT_BLOCK, (uint64_t)slot * SFT_BLOCK);
 	return e < 0 ? e : bytes_hash(r->buf, SFT_BLOCK, 0) == hash;
@@ -163,6 +197,7 @@ static int replay_blocks(struct replay *r, struct journal_record *rec)
 	for (uint32_t i = 0; hashed && i < count; i++)
 		hashes[i] = journal_get_u64(rec);
 	result = 0;
+	r->data_count += !trusted;
 	for (uint32_t i = 0; i < count; i++) {
 		if (slots[i] == UINT32_MAX)
 			result = damaged();
@@ -391,13 +426,16 @@ int journal_replay(struct sft_overlay *ov, const struct journal_summary *sum, st
 	if (r.file_slots > SLOTS_MAX)
 		return sft_fail(err, EFBIG, "the blocks in %s are more than can be", s->path);
 	r.buf = malloc(SFT_BLOCK);
-	e = r.buf ? replay_records(&r, err) : -ENOMEM;
+	e = r.buf ? find_last(&r) : -ENOMEM;
+	if (e == 0)
+		e = replay_records(&r, err);
 	if (e == 0) {
 		drop_scratch(ov);
 		e = collect_slots(&r, err);
 	}
 	free(r.buf);
 	blockmap_free(&r.ids);
+	blockmap_free(&r.last);
 	if (e < 0)
 		return sft_fail(err, -e, "%s", strerror(-e));
 	ov->next_journal_id = r.next_id;

@@ -133,7 +133,7 @@ int slots_set(struct slots *s, uint32_t end, const uint8_t *used)
 
 	if (r < 0)
 		return r;
-	s->end = end;
+	s->end = s->virgin = end;
 	s->unused_count = s->pending_count = s->punched = 0;
 	if (s->fresh)
 		memset(s->fresh, 0, (size_t)s->cap / 8 + 1);
@@ -165,6 +165,8 @@ static void shrink(struct slots *s, int fd)
 		return;
 	s->end = end;
 	s->unused_count = count;
+	if (s->virgin > end)
+		s->virgin = end;
 }
 
 void slots_reclaim(struct slots *s, int fd, bool all)

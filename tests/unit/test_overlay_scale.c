@@ -212,6 +212,41 @@ static void test_names_of_many_tensors_stay_cheap(void **state)
 	overlay_place_free(&p);
 }
 
+static void test_small_tensors_take_little_space(void **state)
+{
+	enum { COUNT = 3000 };
+	static uint64_t sizes[COUNT];
+	struct overlay_place p;
+	struct sft_overlay *ov;
+	struct stat st;
+	(void)state;
+
+	for (uint32_t i = 0; i < COUNT; i++)
+		sizes[i] = 1 + i % 3000;
+	p = sized_place(sizes, COUNT, false);
+	ov = overlay_open(p.source, NULL);
+	for (uint32_t i = 0; i < COUNT; i++)
+		assert_int_equal(sft_overlay_write(ov, i, "x", 1, 0, NULL), 0);
+	assert_int_equal(fstat(ov->staging.blocks, &st), 0);
+	assert_true((off_t)st.st_blocks * 512 <= COUNT * (off_t)4096 + MIB);
+	/* Grown and overwritten they are whole blocks, whatever was in their slots. */
+	for (uint32_t i = 0; i < COUNT; i++) {
+		const uint64_t size = sft_overlay_entry(ov, i)->nbytes, end = SFT_BLOCK + size;
+		unsigned char bytes[2];
+		size_t done;
+
+		assert_int_equal(sft_overlay_write(ov, i, "yz", 2, end, NULL), 0);
+		assert_int_equal(sft_overlay_read(ov, i, bytes, 2, size, &done, NULL), 0);
+		assert_int_equal(bytes[0] | bytes[1], 0);
+		assert_int_equal(sft_overlay_truncate(ov, i, 1, NULL), 0);
+		assert_int_equal(sft_overlay_truncate(ov, i, end, NULL), 0);
+		assert_int_equal(sft_overlay_read(ov, i, bytes, 2, end - 1, &done, NULL), 0);
+		assert_int_equal(bytes[0], 0);
+	}
+	sft_overlay_free(ov);
+	overlay_place_free(&p);
+}
+
 /* ---- a full staging ---- */
 
 /* Whether a file system of its own could be mounted, of so many bytes. */
@@ -305,6 +340,7 @@ int main(void)
 		cmocka_unit_test(test_growing_costs_nothing),
 		cmocka_unit_test(test_small_writes_stay_cheap_and_reading_stays_fast),
 		cmocka_unit_test(test_writing_over_synced_bytes_takes_bounded_space),
+		cmocka_unit_test(test_small_tensors_take_little_space),
 		cmocka_unit_test(test_names_of_many_tensors_stay_cheap),
 		cmocka_unit_test(test_a_full_staging_loses_nothing),
 	};

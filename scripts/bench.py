@@ -6,6 +6,7 @@ import contextlib
 import mmap
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -323,6 +324,7 @@ def markdown(path, bench, titles):
 
 def main():
     options = parse_arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is mounted goes
     work = tempfile.mkdtemp(prefix="safetensorfs-bench.", dir=options.directory)
     bench, titles = Bench(options, work), {}
     print(machine())

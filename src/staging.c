@@ -105,7 +105,7 @@ int staging_locate(const char *source, const char *staging, char **source_path, 
 
 static int refuse_place(const struct sft_overlay *ov, int r, struct sft_error *err)
 {
-	if (r == -EACCES || r == -EROFS || r == -EPERM)
+	if (r == -EACCES || r == -EROFS || r == -EPERM || r == -ENAMETOOLONG)
 		return sft_fail(err, -r,
 				"cannot stage edits in %s: %s; staging=DIR stages them elsewhere, "
 				"output=PATH commits elsewhere",

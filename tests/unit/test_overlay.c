@@ -310,6 +310,32 @@ static void test_scratch_does_not_outlive_the_overlay(void **state)
 	overlay_place_free(&p);
 }
 
+static void test_a_file_that_appears_in_the_directory_is_kept(void **state)
+{
+	struct overlay_place p = overlay_place("a U8 1 01", "m U8 1 02");
+	char *between = fixture_join(p.dir, "aa.safetensors");
+	struct sft_overlay *ov = overlay_open(p.source, NULL);
+	uint32_t m = fixture_find(ov, "m");
+	char *shows;
+	(void)state;
+
+	assert_int_equal(fixture_edit(ov, "w m 0 22; @ 1 k=v", NULL), 0);
+	fixture_checkpoint(between, "c U8 1 03; @q=r");
+	commit(ov);
+	shows = overlay_describe(ov);
+	assert_string_equal(shows, "0:a U8 1 01; 1:c U8 1 03; 2:m U8 1 22; @1 q=r; @2 k=v");
+	free(shows);
+	assert_int_equal(sft_overlay_entry(ov, m)->shard, 2);
+	assert_int_equal(fixture_edit(ov, "c b; w b 0 44; c d; w d 0 55", NULL), 0);
+	commit(ov);
+	sft_overlay_free(ov);
+	shows = fixture_describe(between);
+	assert_string_equal(shows, "c U8 1 03; d U8 1 55; @q=r");
+	free(shows);
+	free(between);
+	overlay_place_free(&p);
+}
+
 static void test_the_base_after_output_is_the_output(void **state)
 {
 	struct overlay_place p = overlay_place(ONE, NULL);
@@ -349,6 +375,7 @@ int main(void)
 		cmocka_unit_test(test_a_commit_leaves_nothing_staged_and_keeps_ids),
 		cmocka_unit_test(test_scratch_outlives_commits_and_comes_back_whole),
 		cmocka_unit_test(test_scratch_does_not_outlive_the_overlay),
+		cmocka_unit_test(test_a_file_that_appears_in_the_directory_is_kept),
 		cmocka_unit_test(test_the_base_after_output_is_the_output),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

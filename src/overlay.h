@@ -1,15 +1,15 @@
 /*
  * overlay.h - what overlay, journal, staging, plan and commit share; private to the library
  *
- *   operation -> journal record -> overlay state        (overlay.c; replay is the same without append)
- *   overlay state -> plan: header and regions a shard   (plan.c)
- *   plan -> temporary file -> validated -> renamed      (commit.c; inplace.c)
+ *   operation -> journal record -> overlay state        (overlay.c; replay is the same without
+ * append) overlay state -> plan: header and regions a shard   (plan.c) plan -> temporary file ->
+ * validated -> renamed      (commit.c; inplace.c)
  *
  * Staged bytes lie in `blocks`, a file of slots of SFT_BLOCK bytes. A slot's content never changes
  * once a journal record names it: an overwrite takes a new slot. A slot that was given up may be
  * written again only once no durable record may need it (slots.c has the argument). So what was
- * fsynced cannot be lost by what came after, and of what was not, each record can be checked against
- * the hashes in it.
+ * fsynced cannot be lost by what came after, and of what was not, each record can be checked
+ * against the hashes in it.
  */
 #ifndef SFT_OVERLAY_H
 #define SFT_OVERLAY_H
@@ -24,7 +24,7 @@
 struct blockmap {
 	struct blockmap_place {
 		uint32_t block, slot; /* slot UINT32_MAX: empty */
-	} *places;
+	} * places;
 	uint32_t count, capacity;
 };
 bool blockmap_find(const struct blockmap *map, uint32_t block, uint32_t *slot);
@@ -39,25 +39,25 @@ uint64_t blockmap_next(const struct blockmap *map, uint64_t first, uint64_t end)
 
 /* All three have room for `cap` slots, and end <= cap, so that giving slots back cannot fail. */
 struct slots {
-	uint32_t end, cap;               /* slots in the file */
-	uint32_t *unused, unused_count;  /* may be written now */
+	uint32_t end, cap;		  /* slots in the file */
+	uint32_t *unused, unused_count;	  /* may be written now */
 	uint32_t *pending, pending_count; /* free once the journal is durable */
-	uint8_t *fresh;                  /* a bit a slot: no synced record names it */
-	uint32_t virgin;                 /* slots from here on were never written: zeros */
-	uint32_t punched;                /* the first so many of `unused` are holes already */
+	uint8_t *fresh;			  /* a bit a slot: no synced record names it */
+	uint32_t virgin;		  /* slots from here on were never written: zeros */
+	uint32_t punched;		  /* the first so many of `unused` are holes already */
 };
 
 /* ---- staging.c: the directory ---- */
 
 struct staging {
-	char *path;          /* of the directory, absolute */
-	int dir;             /* descriptor, with the lock; -1: the directory is not there */
+	char *path;	     /* of the directory, absolute */
+	int dir;	     /* descriptor, with the lock; -1: the directory is not there */
 	int blocks, journal; /* -1: nothing was staged yet, or it was dropped */
-	bool own_dir;        /* we made it and may remove it */
-	bool broken;      /* the journal could not be kept whole, or an fsync failed: no more edits */
-	bool rewrite;     /* the journal has to be written anew before it may be called durable */
-	bool linked;      /* the directory itself is durable */
-	bool stale_blocks; /* unsynced bytes are in `blocks` */
+	bool own_dir;	     /* we made it and may remove it */
+	bool broken;  /* the journal could not be kept whole, or an fsync failed: no more edits */
+	bool rewrite; /* the journal has to be written anew before it may be called durable */
+	bool linked;  /* the directory itself is durable */
+	bool stale_blocks;    /* unsynced bytes are in `blocks` */
 	uint64_t journal_end; /* bytes of whole records */
 	uint64_t synced_end;  /* as many of them are durable */
 	uint64_t allocated;   /* bytes of the journal that have room on the disk */
@@ -67,14 +67,14 @@ struct staging {
 /* ---- overlay_*.c ---- */
 
 struct overlay_entry {
-	struct sft_entry pub;        /* shape points to `declared`, to the shape of `like`, or to
-					pub.nbytes */
-	char *own_name;              /* NULL: pub.name is the committed tensor's */
-	uint64_t *declared;          /* own copy; NULL with has_declared for rank 0 */
+	struct sft_entry pub;	       /* shape points to `declared`, to the shape of `like`, or to
+					  pub.nbytes */
+	char *own_name;		       /* NULL: pub.name is the committed tensor's */
+	uint64_t *declared;	       /* own copy; NULL with has_declared for rank 0 */
 	const struct sft_tensor *like; /* whose dtype and shape it has while nothing is declared */
-	const struct sft_file *base; /* where unstaged bytes come from; NULL: nowhere */
-	uint64_t base_offset;        /* in that file */
-	uint64_t base_length;        /* bytes of it that are still seen; behind them are zeros */
+	const struct sft_file *base;   /* where unstaged bytes come from; NULL: nowhere */
+	uint64_t base_offset;	       /* in that file */
+	uint64_t base_length;	       /* bytes of it that are still seen; behind them are zeros */
 	struct blockmap blocks;
 	uint32_t journal_id; /* what the journal calls it; SFT_NO_ID: nothing yet */
 	uint32_t name_hash;
@@ -86,7 +86,7 @@ struct overlay_entry {
 /* A file that a prepared commit puts in place. */
 struct commit_target {
 	char *temporary, *path; /* absolute */
-	uint64_t ino, size;     /* of the temporary: tells whether the rename was done */
+	uint64_t ino, size;	/* of the temporary: tells whether the rename was done */
 };
 
 struct commit_prepared;
@@ -94,46 +94,47 @@ struct overlay_order; /* overlay_order.c */
 
 struct sft_overlay {
 	struct sft_overlay_options options; /* own copies of the strings; paths are absolute */
-	char *source;                       /* as given */
-	char *source_path;                  /* the same, absolute and resolved */
+	char *source;			    /* as given */
+	char *source_path;		    /* the same, absolute and resolved */
 	struct sft_checkpoint *base;
-	bool base_is_output; /* base is what a commit wrote to options.output */
-	struct sft_checkpoint **retired; /* old bases that scratch entries still refer to */
-	size_t retired_count;            /* there is room for one more where an entry needs it */
-	struct sft_checkpoint *next;     /* after a commit, until adopt */
+	bool base_is_output;		  /* base is what a commit wrote to options.output */
+	struct sft_checkpoint **retired;  /* old bases that scratch entries still refer to */
+	size_t retired_count;		  /* there is room for one more where an entry needs it */
+	struct sft_checkpoint *next;	  /* after a commit, until adopt */
 	struct commit_prepared *prepared; /* commit.c: of a commit that failed behind its PREPARED
 					     record; the next one finishes it, until then
 					     staging.broken keeps edits out. NULL otherwise */
-	struct overlay_entry **entries;  /* by id */
+	struct overlay_entry **entries;	  /* by id */
 	struct overlay_entry *first_entries; /* the memory of those made at opening */
 	uint32_t count, capacity, first_count, problem_count;
 	uint32_t next_journal_id;
 	struct sft_metadata *metadata; /* by shard: as it is now; borrowed unless staged */
 	bool *metadata_staged;
 	size_t shard_count; /* of the two */
-	uint32_t *by_name; /* hash table of live ids, scratch apart from tensors (overlay_names.c) */
+	uint32_t
+		*by_name; /* hash table of live ids, scratch apart from tensors (overlay_names.c) */
 	uint32_t by_name_capacity, by_name_used;
 	uint64_t hash_key[2];
 	struct overlay_order *order; /* live tensors in byte order; NULL until it is needed */
-	int *locks;                  /* flocked descriptors: a shard each, and the directory's */
+	int *locks;		     /* flocked descriptors: a shard each, and the directory's */
 	size_t lock_count;
 	struct staging staging;
 	struct slots slots;
 	unsigned char *patch; /* two blocks, for writes that cover a block in part */
-	bool opened;          /* opening succeeded: freeing may tidy up the staging */
+	bool opened;	      /* opening succeeded: freeing may tidy up the staging */
 	char **notes;
 	size_t note_count;
 };
 
 /* ---- io.c: system calls that finish (EINTR, short transfers); -errno ---- */
 
-int io_pread(int fd, void *buf, size_t n, uint64_t offset);        /* all, or -EIO at the end */
+int io_pread(int fd, void *buf, size_t n, uint64_t offset);	   /* all, or -EIO at the end */
 int io_pwrite(int fd, const void *buf, size_t n, uint64_t offset); /* all of it */
 int io_fsync(int fd);
 int io_fdatasync(int fd);
 int io_ftruncate(int fd, uint64_t size);
 int io_openat(int dir, const char *path, int flags, mode_t mode); /* the descriptor; O_CLOEXEC */
-int io_renameat(int dir, const char *from, const char *to);       /* both in that directory */
+int io_renameat(int dir, const char *from, const char *to);	  /* both in that directory */
 int io_unlinkat(int dir, const char *path, int flags);
 int io_mkdir(const char *path, mode_t mode);
 int io_flock(int fd, int operation);
@@ -175,9 +176,9 @@ void staging_result(struct sft_overlay *ov, const char *text);
 /* ---- staging_lock.c ---- */
 
 /*
- * Lock a file or directory for editing, and keep that in ov->locks, unless its inode is locked there
- * already. EBUSY names the process that has it. A commit may lock its temporaries before they are
- * renamed, so that the new files are never unlocked; sft_overlay_adopt() locks what is not yet.
+ * Lock a file or directory for editing, and keep that in ov->locks, unless its inode is locked
+ * there already. EBUSY names the process that has it. A commit may lock its temporaries before they
+ * are renamed, so that the new files are never unlocked; sft_overlay_adopt() locks what is not yet.
  */
 int staging_lock(struct sft_overlay *ov, const char *path, struct sft_error *err);
 
@@ -195,10 +196,11 @@ struct plan_tensor {
 
 struct plan_shard {
 	uint32_t shard;
-	bool changed;      /* differs from the committed file in any way */
-	bool same_layout;  /* no name, dtype, shape or metadata differs: header kept byte for byte */
-	char *header;      /* 8 bytes of length and the JSON; NULL with same_layout */
-	uint64_t header_length; /* of all of it, with the 8 bytes; the old file's with same_layout */
+	bool changed;	  /* differs from the committed file in any way */
+	bool same_layout; /* no name, dtype, shape or metadata differs: header kept byte for byte */
+	char *header;	  /* 8 bytes of length and the JSON; NULL with same_layout */
+	uint64_t
+		header_length; /* of all of it, with the 8 bytes; the old file's with same_layout */
 	struct plan_tensor *tensors; /* in the order of the new file */
 	size_t count;
 	uint64_t file_size;
@@ -210,39 +212,41 @@ struct plan {
 	bool index_changed; /* names moved: the index.json has to follow */
 };
 
-/* EINVAL where tensors have problems; the message names the first and says how many. Names and shapes
- * are borrowed from the overlay. */
+/* EINVAL where tensors have problems; the message names the first and says how many. Names and
+ * shapes are borrowed from the overlay. */
 int plan_make(const struct sft_overlay *ov, struct plan *plan, struct sft_error *err);
 void plan_free(struct plan *plan);
 /* Sort tensors stably; `compare` (as in sort.h) gets `tensors` as its ctx. -ENOMEM. */
 int plan_sort(struct plan_tensor *tensors, size_t count,
 	      int (*compare)(uint32_t a, uint32_t b, const void *ctx));
 
-/* header_write.c: the header as the reference library writes it, with its 8 bytes of length; fills in
- * `begin`, sorts `tensors` into the order of the file. EFBIG above SFT_HEADER_MAX. */
+/* header_write.c: the header as the reference library writes it, with its 8 bytes of length; fills
+ * in `begin`, sorts `tensors` into the order of the file. EFBIG above SFT_HEADER_MAX. */
 int header_write(struct plan_tensor *tensors, size_t count, const struct sft_metadata *metadata,
 		 struct sft_buf *out, struct sft_error *err);
 
-/* index_write.c: the text of the new index.json: the old one with weight_map and total_size brought up
- * to date and everything else kept. */
+/* index_write.c: the text of the new index.json: the old one with weight_map and total_size brought
+ * up to date and everything else kept. */
 int index_write(const struct sft_overlay *ov, const struct plan *plan, struct sft_buf *out,
 		struct sft_error *err);
 
 /* ---- commit.c, inplace.c ---- */
 
 /*
- * Finish a commit that the journal says was prepared, before the base is opened: rename what was not
- * renamed yet, in order, and sync. Idempotent. -ENOENT without anything recorded in `err`: neither a
- * temporary nor a target is the prepared file, so that commit was undone before its first rename; the
- * record is void, and what is staged is to be replayed. ESTALE: some are there and some are not.
+ * Finish a commit that the journal says was prepared, before the base is opened: rename what was
+ * not renamed yet, in order, and sync. Idempotent. -ENOENT without anything recorded in `err`:
+ * neither a temporary nor a target is the prepared file, so that commit was undone before its first
+ * rename; the record is void, and what is staged is to be replayed. ESTALE: some are there and some
+ * are not.
  */
 int commit_roll_forward(const struct commit_target *targets, size_t count, struct sft_error *err);
 /* Write staged blocks into the sources; the redo of one that was interrupted is the same call. */
 int inplace_apply(struct sft_overlay *ov, const struct sft_progress *progress,
 		  struct sft_error *err);
-/* Remove the temporaries that a commit left when its process died before PREPARED. For an overlay that
- * was just opened, holding its lock. Best effort. */
+/* Remove the temporaries that a commit left when its process died before PREPARED. For an overlay
+ * that was just opened, holding its lock. Best effort. */
 void commit_clean(const struct sft_overlay *ov);
-void commit_prepared_free(struct commit_prepared *prepared); /* for sft_overlay_free; NULL is fine */
+void commit_prepared_free(
+	struct commit_prepared *prepared); /* for sft_overlay_free; NULL is fine */
 
 #endif

@@ -61,6 +61,7 @@ struct fs_edit {
 	pthread_mutex_t notify_lock;
 	pthread_cond_t notify_wake, notify_done;
 	uint64_t notify_ino; /* 0: nothing to do */
+	bool notify_name;    /* its name, not its bytes */
 };
 
 static inline struct edit_handle *edit_handle(const struct fuse_file_info *fi)
@@ -128,11 +129,16 @@ bool edit_is_open(struct fs *fs, uint64_t ino);
 void edit_after_commit(struct fs *fs);
 
 /*
- * Make the kernel forget what it has cached of a tensor whose bytes changed by another way than its
- * own file. It is done in a thread of its own, since the kernel may ask us something first; waits
- * for it, a second at most. Without any lock.
+ * Make the kernel forget what it has cached of a tensor that was replaced by another way than its
+ * own file: its bytes; and its size, which is asked for again when a path is looked up, so the name
+ * is what it has to forget. Nobody else makes it ask: an O_APPEND would go to the old end.
+ *
+ * It is done in a thread of its own, since the kernel may ask us something first; waits for it, a
+ * second at most. Without any lock; for the size neither while the kernel holds the directory's, as
+ * it does until a rename is replied to.
  */
-void edit_forget_cached(struct fs *fs, uint64_t ino);
+void edit_forget_bytes(struct fs *fs, uint64_t ino);
+void edit_forget_size(struct fs *fs, uint64_t ino);
 void edit_notify_stop(struct fs_edit *ed);
 
 /* A key for a scratch file that has no name in the tree, into `key`; returns its length. */

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,8 +80,10 @@ static bool holds_a_shard(const struct stat *mountpoint, const struct sft_checkp
 int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck, struct sft_error *err)
 {
 	struct stat mnt, source;
+	struct statfs fs;
 	bool itself;
-	if (stat(mountpoint, &mnt) < 0 && errno == ENOTCONN)
+	/* Not stat: the kernel may answer that from what it remembers of a dead mount. */
+	if (statfs(mountpoint, &fs) < 0 && errno == ENOTCONN)
 		return sft_fail(err, ENOTCONN,
 				"a mount whose daemon is dead is still here (%s); clear it with: "
 				"fusermount3 -u %s",

@@ -238,8 +238,10 @@ static int finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
 	if (r == 0 && sync)
 		r = sft_overlay_sync(fs->overlay, &err);
 	pthread_mutex_unlock(&fs->edit);
-	if (replaced)
-		edit_forget_cached(fs, replaced);
+	if (replaced) {
+		edit_forget_bytes(fs, replaced);
+		edit_forget_size(fs, replaced);
+	}
 	return r;
 }
 

@@ -216,6 +216,19 @@ def map_and_replace():
     assert np.load("mapped.npy").tobytes()[65_534:65_541] == b"changed"
 
 
+def append_after_saving():
+    """The kernel has to learn of the new length, or it would append at the old end."""
+    for shape in ((50,), (5000,), (7,)):
+        a = array("|u1", shape)
+        write(".tmp", npy_bytes(a))
+        os.rename(".tmp", "grown.npy") if len(a) == 5000 else np.save("grown.npy", a)
+        fd = os.open("grown", os.O_WRONLY | os.O_APPEND)
+        os.write(fd, b"behind")
+        os.close(fd)
+        assert content("grown") == a.tobytes() + b"behind", f"appended to {shape}"
+    os.truncate("grown", 7)
+
+
 def removed_before_saving():
     a = array("<i8", (4,))
     np.save("gone.npy", a)
@@ -229,7 +242,7 @@ def removed_before_saving():
 def main():
     os.chdir(sys.argv[1])
     for test in (every_dtype, fortran, versions_and_sizes, keeps_dtype, bad_ones, by_rename,
-                 f32_is_read_only, map_and_replace, removed_before_saving):
+                 append_after_saving, f32_is_read_only, map_and_replace, removed_before_saving):
         try:
             test()
             print(f"ok {test.__name__}")

@@ -11,7 +11,7 @@ for options in edit edit,npy; do
     while read -r word what; do
         check_eq "$options: $what" ok "$word"
     done <"$T/report"
-    check_eq "$options: every part ran" 9 "$(wc -l <"$T/report")"
+    check_eq "$options: every part ran" 10 "$(wc -l <"$T/report")"
     check_eq "$options: no problem" '[]' "$(status_of "$T/mnt" .problems)"
     commits "$options" "$T/mnt" "$T/a.safetensors"
     canonical "$options" "$T/a.safetensors"

@@ -1,9 +1,9 @@
 /*
  * overlay.h - what overlay, journal, staging, plan and commit share; private to the library
  *
- *   operation -> journal record -> overlay state        (overlay.c; replay is the same without
- * append) overlay state -> plan: header and regions a shard   (plan.c) plan -> temporary file ->
- * validated -> renamed      (commit.c; inplace.c)
+ *   operation -> journal record -> overlay state      (overlay*.c; replay.c without the journal)
+ *   overlay state -> plan: header and regions a shard (plan.c)
+ *   plan -> temporary file -> validated -> renamed    (commit.c; inplace.c)
  *
  * Staged bytes lie in `blocks`, a file of slots of SFT_BLOCK bytes. A slot's content never changes
  * once a journal record names it: an overwrite takes a new slot. A slot that was given up may be

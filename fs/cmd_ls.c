@@ -94,8 +94,7 @@ int cmd_ls(int argc, char **argv)
 		return n < 0 ? 2
 			     : cmd_usage(n ? argv[1] : "SOURCE",
 					 n ? "one source, no more" : "missing");
-	/* The same name in two files is worth listing: every line says which file. */
-	if (sft_checkpoint_open(argv[0], SFT_SAME_NAMES, &ck, &err) < 0) {
+	if (sft_checkpoint_open(argv[0], 0, &ck, &err) < 0) {
 		log_error(argv[0], "%s", err.msg);
 		return 1;
 	}

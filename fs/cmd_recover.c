@@ -3,6 +3,7 @@
 #include "log.h"
 #include "options.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,12 +56,17 @@ static int recover(const struct options *o)
 	};
 	struct sft_overlay *ov = NULL;
 	struct sft_error err = { 0 };
+	struct sft_buf text = { 0 };
+	bool found = false;
 	const char *note;
-	if (!sft_staging_exists(o->source, o->staging)) {
+	/* Only asks: this says too whether a mount has the source. */
+	int r = sft_staging_discard(o->source, o->staging, false, &text, &found, &err);
+	sft_buf_free(&text);
+	if (r == 0 && !found) {
 		printf("%s: nothing is staged\n", o->source);
 		return 0;
 	}
-	if (sft_overlay_open(o->source, &options, &ov, &err) < 0) {
+	if (r == -EBUSY || sft_overlay_open(o->source, &options, &ov, &err) < 0) {
 		log_error(o->source, "%s", err.msg);
 		return 1;
 	}

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static void report(void *ctx, uint64_t done, uint64_t total)
 {
@@ -48,6 +49,17 @@ static int commit(struct sft_overlay *ov, const char *source)
 	return 0;
 }
 
+/* Edits may outlive their source, so a name that leads nowhere was no error so far. */
+static int nothing_staged(const char *source)
+{
+	if (access(source, F_OK) < 0) {
+		log_error(source, "%s", strerror(errno));
+		return 1;
+	}
+	printf("%s: nothing is staged\n", source);
+	return 0;
+}
+
 static int recover(const struct options *o)
 {
 	struct sft_overlay_options options = {
@@ -62,10 +74,8 @@ static int recover(const struct options *o)
 	/* Only asks: this says too whether a mount has the source. */
 	int r = sft_staging_discard(o->source, o->staging, false, &text, &found, &err);
 	sft_buf_free(&text);
-	if (r == 0 && !found) {
-		printf("%s: nothing is staged\n", o->source);
-		return 0;
-	}
+	if (r == 0 && !found)
+		return nothing_staged(o->source);
 	if (r == -EBUSY || sft_overlay_open(o->source, &options, &ov, &err) < 0) {
 		log_error(o->source, "%s", err.msg);
 		return 1;
@@ -85,12 +95,15 @@ static int discard(const struct options *o)
 	int r = sft_staging_discard(o->source, o->staging, true, &text, &found, &err);
 	if (text.len)
 		fwrite(text.data, 1, text.len, stdout);
-	if (r < 0)
-		log_error(o->source, "%s", err.msg);
-	else
-		printf("%s: %s\n", o->source, found ? "discarded" : "nothing is staged");
 	sft_buf_free(&text);
-	return r < 0 ? 1 : 0;
+	if (r < 0) {
+		log_error(o->source, "%s", err.msg);
+		return 1;
+	}
+	if (!found)
+		return nothing_staged(o->source);
+	printf("%s: discarded\n", o->source);
+	return 0;
 }
 
 static int run(int argc, char **argv, enum options_for what, int (*verb)(const struct options *o))

@@ -20,6 +20,12 @@ PYTHON=${PYTHON:-$([ -x /usr/bin/python3 ] && echo /usr/bin/python3 || echo pyth
 CHECKPOINTS=${SAFETENSORFS_CHECKPOINTS:-$ROOT/../shared/checkpoints}
 DEADLINE=$((60 * SLOW)) # seconds that anything which normally takes none may take
 
+# A misspelt function is no check that passed.
+command_not_found_handle() {
+    echo "no such command: $1" >&2
+    kill -TERM $$
+}
+
 failures=0
 checks=0
 declare -A daemon_pid daemon_log # by mountpoint

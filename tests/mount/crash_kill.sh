@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# kill -9 under load: every acknowledged edit is there when the next mount resumes, or `recover` has run,
+# and the checkpoint is the old one or the new one. CRASH_ROUNDS rounds of each kind.
+. "$(dirname "$0")/lib_edit.sh"
+"$PYTHON" -c 'import numpy' 2>/dev/null || skip "$PYTHON has no numpy"
+[ "$(id -u)" -eq 0 ] || skip "only root can clear away the mount of a killed daemon"
+
+rounds=${CRASH_ROUNDS:-$((48 / SLOW))}
+
+# Under edits of all kinds.
+mkdir "$T/fsx"
+FSX_KILL=1 FSX_ROUNDS=$((rounds / 2)) timeout $((DEADLINE * 10)) \
+    "$PYTHON" "$ROOT/tests/mount/fsx.py" "$T/fsx" 2>&1 | tee "$T/report"
+rc=${PIPESTATUS[0]}
+check_eq "edits, $(sed 's/:.*//;1q' "$T/report")" 0 "$rc"
+
+# Under commits beside writes.
+for options in edit edit,commit=inplace; do
+    mkdir "$T/$options"
+    CRASH_ROUNDS=$rounds timeout $((DEADLINE * 10)) \
+        "$PYTHON" "$ROOT/tests/mount/crash.py" kill "$T/$options" "$options" 2>&1 | tee "$T/report"
+    rc=${PIPESTATUS[0]}
+    check_eq "commits ($options)" 0 "$rc"
+done
+finish

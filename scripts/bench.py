@@ -3,8 +3,10 @@ the same bytes in the same run: medians of pairs that alternate, since machines 
 
 import argparse
 import contextlib
+import json
 import mmap
 import os
+import random
 import shutil
 import signal
 import statistics
@@ -111,11 +113,13 @@ class Bench:
         finally:
             self.stop()
 
+    def status(self):
+        command = [self.options.binary, "status", "--json", self.mnt]
+        return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
     def anonymous_memory(self):
         """RssAnon of the daemon, in bytes."""
-        status = subprocess.run([self.options.binary, "status", "--json", self.mnt], check=True,
-                                capture_output=True, text=True).stdout
-        pid = status.split('"pid":')[1].split(",")[0].strip()
+        pid = self.status()["pid"]
         with open(f"/proc/{pid}/status", encoding="ascii") as file:
             line = next(line for line in file if line.startswith("RssAnon"))
         return int(line.split()[1]) * 1024
@@ -180,6 +184,13 @@ class Reads:
         took = time.perf_counter() - begin
         assert array.nbytes == self.nbytes
         return took
+
+    def read_uncached(self):
+        """Read the tensor through the mount; the kernel has nothing of it cached."""
+        fd = os.open(self.path, os.O_RDONLY)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+        return self.read(self.path)
 
     def drop(self):
         """Make the source cold: written out, and out of the page cache."""
@@ -300,6 +311,119 @@ def listing(bench):
             value = statistics.median(m[i] for m in memory)
             bench.row(f"RssAnon, {count:,} tensors, {what}", megabytes(value),
                       *below(value, memory_target, megabytes))
+
+
+# ---- edits ----
+
+
+def poke(path, offset, data=b"xy"):
+    """Seconds to open a file, write into the middle of it, and close it."""
+    begin = time.perf_counter()
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, data, offset)
+    os.close(fd)
+    return time.perf_counter() - begin
+
+
+@section
+def edit(bench):
+    """Small writes to large tensors: how long one takes, what it stages, reads after many of them."""
+    source = bench.checkpoint("--tensor", f"x:U8:[{4 << 30}]", "--sparse")
+    path, times = os.path.join(bench.mnt, "x"), []
+    with bench.mounted(source, "-o", "edit,commit=inplace"):
+        for i in range(bench.options.rounds):
+            times.append(poke(path, (i << 28) + 12345))
+            staged = bench.status()["staged"]["bytes"] // (i + 1)
+    value = statistics.median(times)
+    bench.row("2 bytes into a tensor of 4 GiB", seconds(value), *below(value, 0.005, seconds))
+    bench.row("staged by it", megabytes(staged), *below(staged, MIB + 1, megabytes))
+    reads, writes = Reads(bench), 100_000
+    random.seed(1)
+    bench.start(reads.source, "-o", "edit,commit=inplace")
+    reads.native()  # into the page cache
+    untouched = statistics.median(reads.read_uncached() for _ in range(bench.options.rounds))
+    fd = os.open(reads.path, os.O_WRONLY)
+    begin = time.perf_counter()
+    for _ in range(writes):
+        os.pwrite(fd, b"xy", random.randrange(reads.nbytes - 2))
+    took = time.perf_counter() - begin
+    os.close(fd)
+    pairs = [(untouched, reads.read_uncached()) for _ in range(bench.options.rounds)]
+    bench.row(f"{writes:,} writes of 2 bytes, each", f"{took / writes * 1e6:.0f} us")
+    bench.ratio("read after them, as a part of untouched", pairs, reads.nbytes, 0.33)
+    bench.stop()
+
+
+def copy(source):
+    """Seconds for a plain copy of a file to be made and to be on the disk."""
+    target = source + ".copy"
+    begin = time.perf_counter()
+    subprocess.run(["cp", "--reflink=never", source, target], check=True)
+    subprocess.run(["sync", target], check=True)
+    took = time.perf_counter() - begin
+    os.unlink(target)
+    return took
+
+
+def commit_times(bench, source, options, copies):
+    """Pairs of seconds: a plain copy (where `copies`), and the commit of two bytes changed."""
+    pairs = []
+    with bench.mounted(source, "-o", options):
+        name = next(n for n in os.listdir(bench.mnt) if not n.endswith(".json"))
+        for i in range(bench.options.rounds):
+            copied = copy(source) if copies else 0
+            os.sync()
+            poke(os.path.join(bench.mnt, name), 1000 + i, b"%02d" % (i % 100))
+            begin = time.perf_counter()
+            subprocess.run([bench.options.binary, "commit", bench.mnt], check=True)
+            pairs.append((copied, time.perf_counter() - begin))
+    return pairs
+
+
+def commit_row(bench, what, pairs, target):
+    value = statistics.median(ours / copied for copied, ours in pairs)
+    took = seconds(statistics.median(ours for _, ours in pairs))
+    bench.row(what, f"{value:.3f}  ({took})", f"<= {target}", value <= target)
+
+
+@contextlib.contextmanager
+def xfs(bench, nbytes):
+    """A directory on an XFS of its own, or None where there can be none."""
+    image, directory = os.path.join(bench.work, "image"), os.path.join(bench.work, "xfs")
+    os.mkdir(directory)
+    with open(image, "wb") as file:
+        file.truncate(nbytes)
+    try:
+        for command in (["mkfs.xfs", "-q", image], ["mount", "-o", "loop", image, directory]):
+            subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        yield None
+        return
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", directory], check=True)
+        os.unlink(image)
+
+
+@section
+def commit(bench):
+    """Commits of 2 bytes changed, against cp and sync of the same file (2 GiB unless --size says)."""
+    nbytes = 2 * bench.options.size
+    source = bench.checkpoint("--tensors", "100", "--bytes", str(nbytes))
+    pairs = commit_times(bench, source, "edit", True)
+    bench.row("cp and sync", seconds(statistics.median(copied for copied, _ in pairs)))
+    commit_row(bench, "commit, as a part of it", pairs, 1.15)
+    value = statistics.median(took for _, took in
+                              commit_times(bench, source, "edit,commit=inplace", False))
+    bench.row("commit=inplace", seconds(value), *below(value, 0.05, seconds))
+    with xfs(bench, 3 * nbytes + (1 << 30)) as directory:
+        if directory is None:
+            bench.row("commit on XFS", "none can be mounted")
+            return
+        moved = shutil.copy(source, directory)
+        commit_row(bench, "commit on XFS, as a part of cp and sync there",
+                   commit_times(bench, moved, "edit", True), 0.1)
 
 
 def parse_arguments():

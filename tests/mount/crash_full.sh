@@ -53,7 +53,7 @@ done 3<<'END'
 poke a 3900000 x
 cp c .tmp
 cp c.npy d.npy
-cp c.npy c.npy
+cp b.npy c.npy
 sidecar new F32 '[10]'
 sidecar b I32 '[1000]'
 touch e

@@ -19,6 +19,14 @@ int cmd_usage(const char *word, const char *reason)
 	return 2;
 }
 
+int cmd_flush(void)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	log_error("stdout", "%s", strerror(errno));
+	return 1;
+}
+
 int cmd_words(int argc, char **argv, const char *const *names, bool *found)
 {
 	int kept = 0;

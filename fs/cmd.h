@@ -32,6 +32,8 @@ int cmd_discard(int argc, char **argv); /* cmd_recover.c */
 int cmd_words(int argc, char **argv, const char *const *names, bool *found);
 /* Log the usage error "SUBJECT: reason" and return 2. */
 int cmd_usage(const char *word, const char *reason);
+/* Flush stdout. Returns 0, or 1 after a line that says why not all of it could be written. */
+int cmd_flush(void);
 
 /*
  * Read a control file of the mount at `mountpoint` as parsed JSON text. Returns 0, or 1 after a

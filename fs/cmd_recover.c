@@ -87,23 +87,31 @@ static int recover(const struct options *o)
 	return code;
 }
 
+/* What is staged is said before it is dropped: where that cannot be printed, it stays. */
 static int discard(const struct options *o)
 {
 	struct sft_buf text = { 0 };
 	struct sft_error err = { 0 };
 	bool found = false;
-	int r = sft_staging_discard(o->source, o->staging, true, &text, &found, &err);
+	int code = 1;
+	int r = sft_staging_discard(o->source, o->staging, false, &text, &found, &err);
 	if (text.len)
 		fwrite(text.data, 1, text.len, stdout);
+	if (r == 0 && cmd_flush() != 0)
+		goto out;
 	sft_buf_free(&text);
+	if (r == 0)
+		r = sft_staging_discard(o->source, o->staging, true, &text, &found, &err);
 	if (r < 0) {
 		log_error(o->source, "%s", err.msg);
-		return 1;
+		goto out;
 	}
-	if (!found)
-		return nothing_staged(o->source);
-	printf("%s: discarded\n", o->source);
-	return 0;
+	if (found)
+		printf("%s: discarded\n", o->source);
+	code = found ? 0 : nothing_staged(o->source);
+out:
+	sft_buf_free(&text);
+	return code;
 }
 
 static int run(int argc, char **argv, enum options_for what, int (*verb)(const struct options *o))

@@ -2,8 +2,11 @@
 #include "cmd.h"
 #include "log.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char usage[] =
 	"usage: safetensorfs [mount] SOURCE MOUNTPOINT [-f] [-d] [-s] [-o OPTION,...]\n"
@@ -46,13 +49,13 @@ static const char usage[] =
 static int cmd_help(int argc, char **argv)
 {
 	fputs(usage, stdout);
-	return 0;
+	return cmd_flush();
 }
 
 static int cmd_version(int argc, char **argv)
 {
 	printf("safetensorfs %s\n", SAFETENSORFS_VERSION);
-	return 0;
+	return cmd_flush();
 }
 
 static const struct verb {
@@ -67,8 +70,24 @@ static const struct verb {
 	{ "--version", cmd_version }, { "-V", cmd_version },
 };
 
+/* 0 to 2 must be something: the first files that we open would be taken for them, and a message
+ * would be written into a file of staged edits. What is printed to a closed stdout still fails. */
+static bool fill_descriptors(void)
+{
+	for (int fd = 0; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 &&
+		    open("/dev/null", fd == STDOUT_FILENO ? O_RDONLY : O_RDWR) != fd)
+			return false;
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	if (!fill_descriptors()) {
+		log_error("/dev/null", "%s", strerror(errno));
+		return 1;
+	}
 	const char *slash = strrchr(argv[0] ? argv[0] : "", '/');
 	const char *self = slash ? slash + 1 : argv[0];
 	if (self && strncmp(self, "mount.", 6) == 0)

@@ -161,22 +161,12 @@ static int resolve_paths(struct options *o)
 	       make_absolute(&o->output);
 }
 
-/* Descriptors that our caller forgot to close would be held open as long as the mount; and 0 to 2
- * must be something, or the first files that we open would be taken for them. */
-static void tidy_descriptors(void)
-{
-	int fd;
-	do
-		fd = open("/dev/null", O_RDWR);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	closefrom(STDERR_FILENO + 1);
-}
-
 static int mount_parsed(struct options *o)
 {
 	if (o->fake)
 		return 0;
-	tidy_descriptors();
+	/* What our caller forgot to close would be held open as long as the mount. */
+	closefrom(STDERR_FILENO + 1);
 	if (resolve_paths(o) != 0)
 		return 1;
 	return o->foreground ? run_foreground(o) : run_daemon(o);

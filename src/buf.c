@@ -1,10 +1,14 @@
 /* buf.c - a growing buffer of bytes, and JSON string literals */
 #include "sft.h"
 
+#include "utf8.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD in UTF-8 */
 
 /* Make room for n more bytes and a NUL. */
 static bool reserve(struct sft_buf *b, size_t n)
@@ -74,19 +78,23 @@ void sft_buf_json(struct sft_buf *b, const char *s, size_t len)
 	size_t plain = 0; /* start of what is to be copied as it is */
 
 	sft_buf_add(b, "\"", 1);
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0, n; i < len; i += n) {
 		unsigned char c = (unsigned char)s[i];
 		char letter;
 
-		if (c >= 0x20 && c != '"' && c != '\\')
+		n = sft_utf8_char(s + i, len - i);
+		if (n && c >= 0x20 && c != '"' && c != '\\')
 			continue;
 		sft_buf_add(b, s + plain, i - plain);
 		plain = i + 1;
 		letter = short_escape(s[i]);
-		if (letter)
+		if (n == 0)
+			sft_buf_add(b, REPLACEMENT, strlen(REPLACEMENT));
+		else if (letter)
 			sft_buf_add(b, (char[]){ '\\', letter }, 2);
 		else
 			sft_buf_printf(b, "\\u%04x", c);
+		n = 1;
 	}
 	sft_buf_add(b, s + plain, len - plain);
 	sft_buf_add(b, "\"", 1);

@@ -61,7 +61,10 @@ struct sft_buf {
 };
 void sft_buf_add(struct sft_buf *b, const void *bytes, size_t n);
 void sft_buf_printf(struct sft_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Add a JSON string literal, escaped as serde_json does: \" \\ \b \f \n \r \t, \u00xx below 0x20. */
+/*
+ * Add a JSON string literal, escaped as serde_json does: \" \\ \b \f \n \r \t, \u00xx below 0x20. A
+ * byte that is no UTF-8, which paths may hold and JSON may not, becomes U+FFFD.
+ */
 void sft_buf_json(struct sft_buf *b, const char *s, size_t len);
 void sft_buf_free(struct sft_buf *b);
 

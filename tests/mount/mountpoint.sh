@@ -53,4 +53,17 @@ for name in 'with space' 'comma,comma' 'back\slash' $'new\nline' 'é' '-dash'; d
     check "$name: umount" "$SAFETENSORFS" umount "$T/names/$name"
     check_not "$name: it is gone" test -e "$T/names/$name/x"
 done
+
+# JSON has no way to say bytes that are not UTF-8; the status is JSON, and the verbs work, all the same.
+name=$'not\xffutf-8'
+mkdir "$T/names/$name"
+cp "$source" "$T/names/$name.safetensors"
+for options in ro edit; do
+    "$SAFETENSORFS" "$T/names/$name.safetensors" "$T/names/$name" -o "$options" || fail "not UTF-8, $options: mount"
+    check_eq "not UTF-8, $options: status" "$T/names/not"$'\xef\xbf\xbd'utf-8 \
+        "$("$SAFETENSORFS" status --json "$T/names/$name" | jq -r .mountpoint)"
+    check "not UTF-8, $options: sidecar" jq -e .file "$T/names/$name/x.json"
+    check "not UTF-8, $options: umount" "$SAFETENSORFS" umount "$T/names/$name"
+    check_not "not UTF-8, $options: it is gone" test -e "$T/names/$name/x"
+done
 finish

@@ -175,6 +175,7 @@ static void json_strings_are_escaped_as_the_reference_does(void **state)
 		{ "\"\\\b\f\n\r\t", 7, "\"\\\"\\\\\\b\\f\\n\\r\\t\"" },
 		{ "\0\x1f", 2, "\"\\u0000\\u001f\"" },
 		{ "\xe2\x80\xa8\xf0\x9f\x98\x80", 7, "\"\xe2\x80\xa8\xf0\x9f\x98\x80\"" },
+		{ "a\xff\xe2\x80", 4, "\"a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

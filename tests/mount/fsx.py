@@ -75,6 +75,13 @@ def nbytes_of(dtype, shape):
     return bits // 8
 
 
+def put(fd, data, at=None):
+    """Write all of it. Where the daemon dies under it, the kernel says how much it got rid of."""
+    done = os.write(fd, data) if at is None else os.pwrite(fd, data, at)
+    if done != len(data):
+        raise OSError(errno.ENOTCONN, f"{done} of {len(data)} bytes")
+
+
 def is_scratch(name):
     return name.startswith(".") or name.endswith("~")
 
@@ -254,7 +261,7 @@ class Worker:
         data = self.some_bytes(min(LONGEST - at, size - at if within else 70_000))
         self.about = f" {len(data)} at {at}"
         self.opened(name, os.O_WRONLY, lambda fd: self.step(
-            lambda: os.pwrite(fd, data, at), {name: self.patched(name, at, data)}))
+            lambda: put(fd, data, at), {name: self.patched(name, at, data)}))
 
     def op_append(self):
         name = self.existing()
@@ -262,7 +269,7 @@ class Worker:
             return
         data = self.some_bytes(5000)
         self.opened(name, os.O_WRONLY | os.O_APPEND, lambda fd: self.step(
-            lambda: os.write(fd, data), {name: self.patched(name, len(self.files[name].data), data)}))
+            lambda: put(fd, data), {name: self.patched(name, len(self.files[name].data), data)}))
 
     def op_truncate(self):
         name = self.existing()
@@ -308,7 +315,7 @@ class Worker:
         else:
             fd = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, {name: Tensor()})
         try:
-            self.step(lambda: os.write(fd, data), {name: self.patched(name, 0, data)})
+            self.step(lambda: put(fd, data), {name: self.patched(name, 0, data)})
         finally:
             try:
                 os.close(fd)
@@ -336,7 +343,7 @@ class Worker:
     def write_sidecar(self, name, text, after):
         fd = self.open(name + ".json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
-            self.step(lambda: os.write(fd, text), {})
+            self.step(lambda: put(fd, text), {})
         except BaseException:
             try:
                 os.close(fd)
@@ -407,7 +414,7 @@ class Worker:
         fd = self.open(name + ".npy", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             for at in range(0, len(text.getvalue()), 60_000):
-                self.step(lambda a=at: os.write(fd, text.getvalue()[a:a + 60_000]), {})
+                self.step(lambda a=at: put(fd, text.getvalue()[a:a + 60_000]), {})
         except BaseException:
             try:
                 os.close(fd)
@@ -536,18 +543,18 @@ class Worker:
 
 
 def mixes(data, wanted, candidates):
-    """Whether data is `wanted`, but for pages that the other candidates have."""
+    """Whether data is `wanted`, or the begin of it, but for pages that the other candidates have."""
     others = [t.data for t in candidates if t is not None]
-    if len(data) != len(wanted):
+    if not min(map(len, others)) <= len(data) <= len(wanted):
         return False
-    return all(any(data[at:at + PAGE] == o[at:at + PAGE].ljust(len(data[at:at + PAGE]), b"\0")
+    return all(any(data[at:at + PAGE] == o[at:at + PAGE].ljust(PAGE, b"\0")[:len(data) - at]
                    for o in [wanted, *others]) for at in range(0, len(data), PAGE))
 
 
 def write_file(path, data):
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        os.write(fd, data)
+        put(fd, data)
     finally:
         os.close(fd)
 

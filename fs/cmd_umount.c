@@ -203,7 +203,9 @@ static int unmount(const struct target *t)
 	char *staging = t->edit ? staging_of(t->mountpoint) : NULL;
 	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
 	int code = 0;
-	if (mountpoint_unmount(t->mountpoint, &err) < 0) {
+	/* umount(2) and fusermount3 follow no link. */
+	char *mountpoint = mountpoint_resolve(t->mountpoint, &err);
+	if (!mountpoint || mountpoint_unmount(mountpoint, &err) < 0) {
 		log_error(t->mountpoint, "%s", err.msg);
 		code = 1;
 	} else {
@@ -220,6 +222,7 @@ static int unmount(const struct target *t)
 	}
 	if (pidfd >= 0)
 		close(pidfd);
+	free(mountpoint);
 	free(staging);
 	return code;
 }

@@ -173,7 +173,7 @@ static int apply_sidecar(struct fs *fs, const struct edit_name *name, const char
 			 uint32_t from, struct sft_error *err)
 {
 	char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	enum sft_dtype dtype;
 	uint64_t *shape = NULL, nbytes;
 	uint32_t rank;
@@ -230,7 +230,7 @@ static int apply_metadata(struct fs *fs, uint32_t parent, uint32_t from, struct 
 {
 	struct sft_metadata metadata = { 0 };
 	char *text = NULL;
-	size_t len;
+	size_t len = 0;
 	int r = read_whole(fs, from, SFT_HEADER_MAX, &text, &len, err);
 	if (r < 0)
 		return r;

@@ -3,15 +3,17 @@
 
 #include "fs.h"
 
+#include <fcntl.h>
 #include <fuse_log.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <syslog.h>
 #include <unistd.h>
 
-static atomic_bool use_syslog;
+static atomic_bool use_syslog, capturing;
 
 /* One write(2) a line, so that lines of several threads and processes do not mix. */
 static void emit(int priority, const char *prefix, const char *subject, const char *fmt, va_list ap)
@@ -64,6 +66,10 @@ static void from_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
 {
 	char text[256];
 	vsnprintf(text, sizeof(text), fmt, ap);
+	if (capturing) {
+		fputs(text, stderr);
+		return;
+	}
 	text[strcspn(text, "\n")] = '\0';
 	if (level == FUSE_LOG_DEBUG)
 		fprintf(stderr, "%s\n", text);
@@ -74,4 +80,31 @@ static void from_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
 void log_adopt_fuse(void)
 {
 	fuse_set_log_func(from_fuse);
+}
+
+void log_capture_start(struct log_capture *c, bool wanted)
+{
+	c->kept = wanted ? memfd_create("stderr", MFD_CLOEXEC) : -1;
+	c->saved = c->kept < 0 ? -1 : fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	capturing = c->saved >= 0 && dup2(c->kept, STDERR_FILENO) >= 0;
+}
+
+void log_capture_end(struct log_capture *c, char *text, size_t size)
+{
+	ssize_t n = 0;
+	char *line;
+	if (capturing) {
+		dup2(c->saved, STDERR_FILENO);
+		n = pread(c->kept, text, size - 1, 0);
+	}
+	capturing = false;
+	text[n > 0 ? n : 0] = '\0';
+	if (c->saved >= 0)
+		close(c->saved);
+	if (c->kept >= 0)
+		close(c->kept);
+	for (n = (ssize_t)strlen(text); n > 0 && text[n - 1] == '\n'; n--)
+		text[n - 1] = '\0';
+	while ((line = strchr(text, '\n')))
+		*line = ';';
 }

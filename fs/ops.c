@@ -38,6 +38,9 @@ void fs_op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
 	conn->time_gran = 1;
+	/* libfuse ends the session where this is not what the mount was given. */
+	if (fs->opt->max_read)
+		conn->max_read = fs->opt->max_read;
 }
 
 /* Whether the kernel may keep what it learnt of a node: in an edit mount sidecars, metadata and

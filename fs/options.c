@@ -3,6 +3,8 @@
 
 #include "log.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +25,7 @@ enum action {
 	DIRECT_IO,
 	ALLOW_OTHER,
 	MAX_THREADS,
+	MAX_READ,
 	FROM_MOUNT,
 };
 
@@ -46,15 +49,15 @@ static const struct word {
 	{ "auto_unmount", FUSE },
 	{ "fsname=", FUSE_VALUE },
 	{ "subtype=", FUSE_VALUE },
-	{ "max_read=", FUSE_VALUE },
+	{ "max_read=", MAX_READ },
 	{ "max_threads=", MAX_THREADS },
 	{ "clone_fd", IGNORE }, /* always tried */
 	{ "nodev", FUSE },
 	{ "nosuid", FUSE },
 	{ "noexec", FUSE },
 	{ "noatime", FUSE },
-	{ "nodiratime", FUSE },
-	{ "nosymfollow", FUSE },
+	{ "nodiratime", IGNORE },  /* reading changes no times, and there are no links; */
+	{ "nosymfollow", IGNORE }, /* libfuse 3.14 knows neither */
 	{ "sync", FUSE },
 	{ "dirsync", FUSE },
 	{ "context=", FUSE_VALUE },
@@ -137,13 +140,14 @@ static int set_layout(struct options *o, const char *text, const char *value)
 	return usage(text, "the layouts are flat, tree and files");
 }
 
-static int set_max_threads(struct options *o, const char *text, const char *value)
+static int set_number(unsigned *to, const char *text, const char *value, unsigned max)
 {
-	char *end;
+	char *end, reason[64];
 	unsigned long n = strtoul(value, &end, 10);
-	if (*value < '0' || *value > '9' || *end || n < 1 || n > 1000)
-		return usage(text, "needs a number from 1 to 1000");
-	o->max_threads = (unsigned)n;
+	snprintf(reason, sizeof(reason), "needs a number from 1 to %u", max);
+	if (*value < '0' || *value > '9' || *end || n < 1 || n > max)
+		return usage(text, reason);
+	*to = (unsigned)n;
 	return 0;
 }
 
@@ -164,8 +168,12 @@ static int mount_word(struct options *o, const char *text, bool *said_ro)
 			       : usage(text, "unknown mount option");
 	const char *value = text + strlen(w->name);
 	switch (w->action) {
-	case FUSE:
 	case FUSE_VALUE:
+		if (!*value)
+			return usage(text, "needs a value");
+		pass_on(o, text);
+		return 0;
+	case FUSE:
 		pass_on(o, text);
 		return 0;
 	case IGNORE:
@@ -204,7 +212,10 @@ static int mount_word(struct options *o, const char *text, bool *said_ro)
 		o->allow_other = true;
 		return 0;
 	case MAX_THREADS:
-		return set_max_threads(o, text, value);
+		return set_number(&o->max_threads, text, value, 1000);
+	case MAX_READ:
+		pass_on(o, text);
+		return set_number(&o->max_read, text, value, INT_MAX);
 	}
 	return 0;
 }

@@ -15,6 +15,7 @@ struct options {
 	enum tree_layout layout;
 	char *staging, *output; /* NULL: the defaults */
 	unsigned max_threads;	/* 0: libfuse's default */
+	unsigned max_read;	/* bytes; 0: the kernel's default */
 	struct sft_buf fuse;	/* what goes to libfuse, comma-separated and escaped */
 };
 

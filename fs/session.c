@@ -207,22 +207,32 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 {
 	int code = SESSION_FAILED;
 	pthread_t signals;
+	char said[256];
+	struct log_capture capture;
+	log_capture_start(&capture, !fs->opt->debug);
 	fs->se = new_session(fs);
+	log_capture_end(&capture, said, sizeof(said));
 	if (!fs->se) {
-		log_error(fs->opt->mountpoint, "cannot start a FUSE session");
+		log_error(fs->opt->mountpoint, "cannot start a FUSE session: %s",
+			  said[0] ? said : "an option was refused");
 		return code;
 	}
 	if (watch_signals(fs, &signals) < 0) {
 		log_error(fs->opt->mountpoint, "cannot set signal handlers");
 		goto out_session;
 	}
-	if (fuse_session_mount(fs->se, fs->opt->mountpoint) < 0) {
-		log_error(fs->opt->mountpoint,
-			  "cannot mount (is /dev/fuse there, and fusermount3?)");
+	log_capture_start(&capture, !fs->opt->debug);
+	int r = fuse_session_mount(fs->se, fs->opt->mountpoint);
+	log_capture_end(&capture, said, sizeof(said));
+	if (r < 0) {
+		log_error(fs->opt->mountpoint, "cannot mount: %s",
+			  said[0] ? said : "is /dev/fuse there, and fusermount3?");
 		goto out_signals;
 	}
+	if (said[0])
+		log_warning(fs->opt->mountpoint, "%s", said);
 	mounted(ctx);
-	int r = loop(fs);
+	r = loop(fs);
 	/* A killed connection leaves the mount there, dead; an ordinary unmount does not. */
 	bool still_mounted = mountpoint_is_mounted(fs->mountpoint, NULL);
 	fuse_session_unmount(fs->se);

@@ -42,6 +42,12 @@ unmount "$T/mnt"
 check_eq "the first is there again" "x x.json" "$(ls "$T/mnt" | tr '\n' ' ' | sed 's/ $//')"
 mount_stop "$T/mnt"
 
+# By a link.
+ln -s mnt "$T/mnt.link"
+"$SAFETENSORFS" "$source" "$T/mnt.link" || fail "mounting by a link"
+check "umount by a link" "$SAFETENSORFS" umount "$T/mnt.link"
+check "umount by a link: unmounted" is_unmounted "$T/mnt"
+
 # Names that the options of libfuse or mountinfo could trip over.
 for name in 'with space' 'comma,comma' 'back\slash' $'new\nline' 'é' '-dash'; do
     mkdir -p "$T/names/$name"

@@ -33,6 +33,9 @@ layout|a.safetensors mnt -o layout
 commit=never|a.safetensors mnt -o edit,commit=never
 staging=|a.safetensors mnt -o edit,staging=
 output=|a.safetensors mnt -o edit,output=
+fsname=|a.safetensors mnt -o fsname=
+max_read=x|a.safetensors mnt -o max_read=x
+max_read=0|a.safetensors mnt -o max_read=0
 SOURCE|ls
 SOURCE|ls --json
 --frob|ls --frob a.safetensors
@@ -76,4 +79,16 @@ for arguments in "a.safetensors mnt" "mount a.safetensors mnt" "-o npy a.safeten
     check "$arguments: mounted" is_mounted "$T/mnt"
     check "$arguments: umount" "$SAFETENSORFS" umount mnt
 done
+
+# Words of libfuse, and of mount(8), that it does not know everywhere.
+for words in max_read=131072 nodiratime,nosymfollow noatime,nodev,nosuid,noexec,sync,dirsync \
+    allow_other allow_root default_permissions fsname=name subtype=other auto_unmount; do
+    run "$SAFETENSORFS" a.safetensors mnt -o "$words"
+    check_eq "-o $words ($err)" "0 " "$rc $out$err"
+    check "-o $words: reads" cmp <(reader cut a.safetensors lm_head.weight) mnt/lm_head.weight
+    check "-o $words: umount" "$SAFETENSORFS" umount mnt
+done
+# What libfuse refuses is one line as well.
+check_refused "what the kernel does not have" 'mnt: cannot mount: fuse: mount failed: ' \
+    "$SAFETENSORFS" a.safetensors mnt -o context=none
 finish

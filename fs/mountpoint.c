@@ -104,6 +104,27 @@ int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck, st
 	return 0;
 }
 
+int mountpoint_check_outside(const char *mountpoint, const char *what, const char *path,
+			     struct sft_error *err)
+{
+	struct stat mnt;
+	bool itself, inside;
+	if (stat(mountpoint, &mnt) < 0)
+		return sft_fail(err, errno, "%s", strerror(errno));
+	/* What is not there yet lies where its first directory that is there does. */
+	char *p = strdup(path), *real = NULL;
+	while (p && !(real = realpath(p, NULL))) {
+		char *slash = strrchr(p, '/');
+		if (errno != ENOENT || !slash || slash == p)
+			break;
+		*slash = '\0';
+	}
+	inside = real && is_or_lies_in(real, &mnt, &itself);
+	free(real);
+	free(p);
+	return inside ? sft_fail(err, EINVAL, "%s %s lies inside the mountpoint", what, path) : 0;
+}
+
 /* Undo the octal escapes of mountinfo, in place. */
 static void unescape(char *s)
 {

@@ -18,6 +18,13 @@ char *mountpoint_resolve(const char *mountpoint, struct sft_error *err);
 int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck,
 		     struct sft_error *err);
 
+/*
+ * Refuse a path that lies inside the mountpoint, or would once it is made, where the daemon is to
+ * write there: it would wait for its own answer. `what` it is goes into the message. EINVAL.
+ */
+int mountpoint_check_outside(const char *mountpoint, const char *what, const char *path,
+			     struct sft_error *err);
+
 /* Whether something is still mounted there, by /proc/self/mountinfo: asks no mount anything.
  * *device (may be NULL) is set to its "MAJOR:MINOR". */
 #define MOUNTPOINT_DEVICE_MAX 32

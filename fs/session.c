@@ -55,6 +55,19 @@ static int open_source(struct fs *fs, struct sft_error *err)
 	return sft_checkpoint_open(o->source, options_flags(o), &fs->own_checkpoint, err);
 }
 
+/* What we write to ourselves must not lead back to us: we would wait for our own answer. */
+static int check_places(const struct fs *fs, struct sft_error *err)
+{
+	const char *output = fs->opt->output;
+	int r = 0;
+	if (fs->overlay)
+		r = mountpoint_check_outside(fs->mountpoint, "the staging directory",
+					     sft_overlay_staging(fs->overlay), err);
+	if (r == 0 && output)
+		r = mountpoint_check_outside(fs->mountpoint, "the output", output, err);
+	return r;
+}
+
 /* What directories and control files show comes from the source as well. */
 static int read_source_attr(struct fs *fs, struct sft_error *err)
 {
@@ -264,6 +277,8 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 	if (open_source(&fs, &err) < 0) {
 		log_error(o->said_source, "%s", err.msg);
 	} else if (mountpoint_check(o->mountpoint, fs_checkpoint(&fs), &err) < 0) {
+		log_error(o->said_mountpoint, "%s", err.msg);
+	} else if (check_places(&fs, &err) < 0) {
 		log_error(o->said_mountpoint, "%s", err.msg);
 	} else if (read_source_attr(&fs, &err) < 0 || build_tree(&fs, &err) < 0) {
 		log_error(o->said_source, "%s", err.msg);

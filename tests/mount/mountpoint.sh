@@ -33,6 +33,16 @@ mount_ended "$T/mnt" 137
 check_refused "a dead mount" "$T/mnt.*(fusermount3 -u|umount)" "$SAFETENSORFS" "$source" "$T/mnt"
 unmount "$T/mnt"
 
+# What the daemon itself writes must not lead back into its own mount.
+ln -s mnt "$T/into"
+for option in staging="$T/mnt/stage" staging="$T/into/stage" staging="$T/mnt" output="$T/mnt/new.safetensors" \
+    output="$T/into/none/new.safetensors"; do
+    check_refused "$option" "${option%%=*}.*lies inside the mountpoint" \
+        "$SAFETENSORFS" "$source" "$T/mnt" -o "edit,$option"
+    unmount -l "$T/mnt" 2>/dev/null || true
+done
+check_eq "nothing is left in the mountpoint" "" "$(ls -A "$T/mnt")"
+
 # Over a mount of ours, the second hides the first.
 mount_start "$source" "$T/mnt"
 make_checkpoint "$T/other.safetensors" --tensor 'y:U8:[5]'

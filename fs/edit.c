@@ -138,6 +138,19 @@ bool edit_is_open(struct fs *fs, uint64_t ino)
 	return open;
 }
 
+void edit_writers(struct fs *fs, struct sft_buf *paths)
+{
+	pthread_mutex_lock(&fs->edits->lock);
+	for (const struct edit_handle *h = fs->edits->handles; h; h = h->next) {
+		const struct tree_entry *e = tree_entry(fs->tree, tree_ino_entry(h->ino));
+		if (!h->writable || tree_ino_kind(h->ino) != TREE_TENSOR || e->flags & TREE_DEAD)
+			continue;
+		edit_scratch_key(fs, e->parent, e->name, e->name_len, paths);
+		sft_buf_add(paths, "", 1);
+	}
+	pthread_mutex_unlock(&fs->edits->lock);
+}
+
 void edit_after_commit(struct fs *fs)
 {
 	for (uint32_t i = 0; i < tree_count(fs->tree); i++) {

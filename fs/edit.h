@@ -125,6 +125,13 @@ void edit_touch(struct fs *fs, uint64_t ino);
 void edit_set_owner(struct fs *fs, uint64_t ino, mode_t mode, uid_t uid, gid_t gid);
 bool edit_is_open(struct fs *fs, uint64_t ino);
 
+/*
+ * The files that are open for writing, by path below the mountpoint, each with a NUL behind it.
+ * What programs write through mappings the kernel keeps until somebody syncs that very file:
+ * syncfs(2) does not wait for FUSE. Under `lock`.
+ */
+void edit_writers(struct fs *fs, struct sft_buf *paths);
+
 /* After a commit: sidecars that were hidden come back. Under the exclusive lock. */
 void edit_after_commit(struct fs *fs);
 

@@ -11,6 +11,7 @@
  */
 #include "commit.h"
 #include "edit.h"
+#include "log.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +59,11 @@ static void fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t 
 		fs_change_end(fs);
 		set_unflushed(fs, h, true);
 	}
+	/* The kernel tells that only to a program that asks: msync, fsync, close. */
+	if (r < 0 && fi->writepage)
+		log_error(fs->opt->mountpoint,
+			  "what a program wrote through a mapping could not be staged: %s",
+			  strerror(-r));
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else

@@ -8,6 +8,7 @@
 #include "mountpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,10 +162,34 @@ static int loop(const struct fs *fs)
 
 /* ---- signals ---- */
 
+/* Have the kernel hand over what programs have written through mappings that are still there. The
+ * loop goes on meanwhile, and answers. */
+static void collect_mapped(struct fs *fs)
+{
+	struct sft_buf paths = { 0 };
+	int dir = open(fs->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fs_read_lock(fs);
+	edit_writers(fs, &paths);
+	fs_unlock(fs);
+	for (size_t at = 0; dir >= 0 && !paths.failed && at < paths.len;
+	     at += strlen(paths.data + at) + 1) {
+		int fd = openat(dir, paths.data + at, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd >= 0 && fsync(fd) < 0)
+			log_error(fs->opt->mountpoint,
+				  "what was written through a mapping of %s is not all staged: %s",
+				  paths.data + at, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+	}
+	if (dir >= 0)
+		close(dir);
+	sft_buf_free(&paths);
+}
+
 /*
  * A signal ends a read-only mount at once. An edit mount first tries an ordinary unmount, while it
  * still serves: the kernel then hands over what programs have written through mappings. Where files
- * are open that cannot be; the commit takes what has been written so far.
+ * are open that cannot be, and we ask for it; the commit takes what has been written so far.
  */
 static void *end_on_signal(void *ctx)
 {
@@ -178,7 +203,10 @@ static void *end_on_signal(void *ctx)
 	if (sigwait(&set, &number) != 0)
 		return NULL;
 	atomic_store(&fs->ended_by_signal, true);
-	if (mountpoint_unmount(fs->mountpoint, NULL) < 0) {
+	int r = mountpoint_unmount(fs->mountpoint, NULL);
+	if (r < 0) {
+		if (r == -EBUSY)
+			collect_mapped(fs);
 		fuse_session_exit(fs->se);
 		pthread_kill(fs->main_thread, SIGUSR1); /* wakes the loop */
 	}

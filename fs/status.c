@@ -2,6 +2,7 @@
 #include "fs.h"
 
 #include "commit.h"
+#include "edit.h"
 #include "mountpoint.h"
 
 #include <stdio.h>
@@ -89,8 +90,18 @@ void fs_status(struct fs *fs, struct sft_buf *json)
 void fs_progress(struct fs *fs, struct sft_buf *json)
 {
 	const char *staging = fs->overlay ? sft_overlay_staging(fs->overlay) : "";
+	struct sft_buf paths = { 0 };
 	sft_buf_printf(json, "{ \"done\": %llu, \"total\": %llu, \"staging\": ",
 		       atomic_load(&fs->commit_done), atomic_load(&fs->commit_total));
 	sft_buf_json(json, staging, strlen(staging));
-	sft_buf_printf(json, " }\n");
+	sft_buf_printf(json, ", \"writers\": [");
+	if (fs->overlay)
+		edit_writers(fs, &paths);
+	for (size_t at = 0; at < paths.len; at += strlen(paths.data + at) + 1) {
+		sft_buf_printf(json, at ? ", " : " ");
+		sft_buf_json(json, paths.data + at, strlen(paths.data + at));
+	}
+	sft_buf_printf(json, "] }\n");
+	json->failed = json->failed || paths.failed;
+	sft_buf_free(&paths);
 }

@@ -355,6 +355,11 @@ class Disk:
 
     def unmount(self):
         umount(self.directory)
+        # A copy of the mount in somebody's namespace keeps the dead file system for the next mount.
+        end = time.monotonic() + 60 * SLOW
+        while run("losetup", "-j", self.image, capture_output=True).stdout:
+            expect(time.monotonic() < end, "the loop device stays")
+            time.sleep(0.01)
 
 
 def power(test, kind):

@@ -54,17 +54,32 @@ struct target {
 	uint64_t ino; /* what has the name now, or 0 */
 };
 
-/* Take the entry that has the target's name out of the way, keeping its bytes for who has it open.
+/*
+ * Give overlay id `id` the target's name. What has it now goes, but its bytes stay for who has it
+ * open: then it moves aside first, and back where the rename fails.
  */
-static int clear_target(struct fs *fs, const struct target *t, uint32_t *replaced)
+static int replace_target(struct fs *fs, uint32_t id, const struct target *t,
+			  const struct sft_buf *name, bool scratch, uint32_t shard)
 {
-	*replaced = SFT_NO_ID;
+	const char *text = name->data ? name->data : "";
+	char key[EDIT_KEY_MAX];
 	if (t->name.entry == TREE_NO_ENTRY)
-		return 0;
-	if (edit_is_open(fs, tree_ino(t->name.entry, TREE_TENSOR)))
-		return edit_remove_entry(fs, t->name.entry);
-	*replaced = tree_entry(fs->tree, t->name.entry)->id;
-	return 0;
+		return sft_overlay_rename(fs->overlay, id, text, name->len, scratch, shard,
+					  SFT_NO_ID, NULL);
+	uint32_t old = tree_entry(fs->tree, t->name.entry)->id;
+	uint32_t old_shard = sft_overlay_entry(fs->overlay, old)->shard;
+	if (!edit_is_open(fs, tree_ino(t->name.entry, TREE_TENSOR)))
+		return sft_overlay_rename(fs->overlay, id, text, name->len, scratch, shard, old,
+					  NULL);
+	int r = sft_overlay_rename(fs->overlay, old, key, edit_hidden_key(fs, key), true,
+				   SFT_SHARD_AUTO, SFT_NO_ID, NULL);
+	if (r < 0)
+		return r;
+	r = sft_overlay_rename(fs->overlay, id, text, name->len, scratch, shard, SFT_NO_ID, NULL);
+	if (r < 0 && sft_overlay_rename(fs->overlay, old, text, name->len, scratch, old_shard,
+					SFT_NO_ID, NULL) < 0)
+		tree_remove(fs->tree, t->name.entry);
+	return r;
 }
 
 /* A tensor or scratch file to the name of a tensor or scratch file. */
@@ -73,7 +88,7 @@ static int rename_entry(struct fs *fs, uint32_t entry, const struct target *t)
 	bool scratch = t->name.target == TARGET_SCRATCH;
 	size_t len = strlen(t->file_name);
 	struct sft_buf name = { 0 };
-	uint32_t replaced = SFT_NO_ID, shard = SFT_SHARD_AUTO;
+	uint32_t shard = SFT_SHARD_AUTO;
 	int r = 0;
 	if (fs->opt->layout == TREE_FILES)
 		shard = tree_entry(fs->tree, t->name.parent)->id;
@@ -84,15 +99,11 @@ static int rename_entry(struct fs *fs, uint32_t entry, const struct target *t)
 	if (r == 0 && name.failed)
 		r = -ENOMEM;
 	if (r == 0)
-		r = clear_target(fs, t, &replaced);
-	if (r == 0)
-		r = sft_overlay_rename(fs->overlay, tree_entry(fs->tree, entry)->id,
-				       name.data ? name.data : "", name.len, scratch, shard,
-				       replaced, NULL);
+		r = replace_target(fs, tree_entry(fs->tree, entry)->id, t, &name, scratch, shard);
 	sft_buf_free(&name);
 	if (r < 0)
 		return r;
-	if (replaced != SFT_NO_ID)
+	if (t->name.entry != TREE_NO_ENTRY)
 		tree_remove(fs->tree, t->name.entry);
 	return tree_move(fs->tree, entry, t->name.parent, t->file_name, len,
 			 scratch ? TREE_SCRATCH : 0);

@@ -159,11 +159,14 @@ static int leave_retired(struct sft_overlay *ov, uint32_t id, struct sft_error *
 {
 	struct overlay_entry *e = ov->entries[id];
 	const struct sft_tensor *like = e->like;
-	int r = edit_detach(ov, id, err);
+	int r = 0;
 
-	if (r == 0 && !e->has_declared && like)
+	/* First, since `like` is known to be there only as long as `base` is. */
+	if (!e->has_declared && like)
 		r = sft_overlay_declare(ov, id, (enum sft_dtype)like->dtype, like->shape,
 					like->rank, err);
+	if (r == 0)
+		r = edit_detach(ov, id, err);
 	if (r < 0)
 		return r;
 	e->retired = false;

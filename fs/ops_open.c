@@ -56,6 +56,29 @@ static bool handle_free(struct fs *fs, struct edit_handle *h)
 	return last;
 }
 
+/* What a handle leaves behind: its draft, the stand-in for a view, the bytes of a removed file. */
+static void tidy_up(struct fs *fs, struct edit_handle *h)
+{
+	uint32_t draft = h->draft, pending = h->pending;
+	uint64_t ino = h->ino;
+	uint32_t entry = tree_ino_entry(ino);
+	fs_change_begin(fs);
+	bool last = handle_free(fs, h);
+	const struct tree_entry *e = tree_entry(fs->tree, entry);
+	if (draft != SFT_NO_ID)
+		sft_overlay_remove(fs->overlay, draft, NULL);
+	if (pending != TREE_NO_ENTRY && !(tree_entry(fs->tree, pending)->flags & TREE_DEAD)) {
+		edit_remove_entry(fs, pending);
+	} else if (last && tree_ino_kind(ino) == TREE_TENSOR && e->flags & TREE_DEAD) {
+		const struct sft_entry *orphan = sft_overlay_entry(fs->overlay, e->id);
+		if (orphan->live && orphan->scratch && orphan->name[0] == '/')
+			sft_overlay_remove(fs->overlay, e->id, NULL);
+	}
+	if (tree_ino_kind(ino) == TREE_METADATA)
+		fs_mark_metadata(fs); /* one that was created and never good is not there */
+	fs_change_end(fs);
+}
+
 /* ---- open, create ---- */
 
 static int truncate_on_open(struct fs *fs, struct edit_handle *h)
@@ -114,14 +137,14 @@ void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	if (r == 0 && writable && fi->flags & O_TRUNC)
 		r = truncate_on_open(fs, h);
 	if (r < 0) {
-		handle_free(fs, h);
+		tidy_up(fs, h); /* who removed the file meanwhile left its bytes to us */
 		fuse_reply_err(req, -r);
 		return;
 	}
 	reply_open_info(fs, ino, writable, fi);
 	fi->fh = (uintptr_t)h;
 	if (fuse_reply_open(req, fi) < 0)
-		handle_free(fs, h); /* interrupted: there will be no release */
+		tidy_up(fs, h); /* interrupted: there will be no release */
 }
 
 /* Make the file that CREATE names. *ino is its node, *pending the entry that stands for a view that
@@ -198,40 +221,17 @@ void fs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mo
 	fs_change_end(fs);
 	if (r < 0) {
 		if (h)
-			handle_free(fs, h);
+			tidy_up(fs, h);
 		fuse_reply_err(req, -r);
 		return;
 	}
 	reply_open_info(fs, ino, true, fi);
 	fi->fh = (uintptr_t)h;
 	if (fuse_reply_create(req, &e, fi) < 0)
-		handle_free(fs, h);
+		tidy_up(fs, h);
 }
 
 /* ---- release ---- */
-
-/* What a handle leaves behind: its draft, the stand-in for a view, the bytes of a removed file. */
-static void tidy_up(struct fs *fs, struct edit_handle *h)
-{
-	uint32_t draft = h->draft, pending = h->pending;
-	uint64_t ino = h->ino;
-	uint32_t entry = tree_ino_entry(ino);
-	fs_change_begin(fs);
-	bool last = handle_free(fs, h);
-	const struct tree_entry *e = tree_entry(fs->tree, entry);
-	if (draft != SFT_NO_ID)
-		sft_overlay_remove(fs->overlay, draft, NULL);
-	if (pending != TREE_NO_ENTRY && !(tree_entry(fs->tree, pending)->flags & TREE_DEAD)) {
-		edit_remove_entry(fs, pending);
-	} else if (last && tree_ino_kind(ino) == TREE_TENSOR && e->flags & TREE_DEAD) {
-		const struct sft_entry *orphan = sft_overlay_entry(fs->overlay, e->id);
-		if (orphan->live && orphan->scratch && orphan->name[0] == '/')
-			sft_overlay_remove(fs->overlay, e->id, NULL);
-	}
-	if (tree_ino_kind(ino) == TREE_METADATA)
-		fs_mark_metadata(fs); /* one that was created and never good is not there */
-	fs_change_end(fs);
-}
 
 void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
@@ -240,12 +240,13 @@ void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	bool needs_change = h->draft != SFT_NO_ID || h->pending != TREE_NO_ENTRY;
 	fs_read_lock(fs);
 	needs_change = needs_change || tree_entry(fs->tree, tree_ino_entry(ino))->flags & TREE_DEAD;
+	/* A commit holds `edit` for long; who has only read need not wait for it. Under the lock:
+	 * who removes the file must see that it is not open any more. */
+	if (!needs_change)
+		handle_free(fs, h);
 	fs_unlock(fs);
-	/* A commit holds `edit` for long; who has only read need not wait for it. */
 	if (needs_change)
 		tidy_up(fs, h);
-	else
-		handle_free(fs, h);
 	fuse_reply_err(req, 0);
 }
 

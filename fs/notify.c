@@ -80,4 +80,5 @@ void edit_notify_stop(struct fs_edit *ed)
 	pthread_mutex_unlock(&ed->notify_lock);
 	if (ed->notifier_runs)
 		pthread_join(ed->notifier, NULL);
+	ed->notifier_runs = false;
 }

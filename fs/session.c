@@ -286,6 +286,8 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 out_signals:
 	unwatch_signals(fs, signals);
 out_session:
+	if (fs->edits)
+		edit_notify_stop(fs->edits); /* it uses the session */
 	fuse_session_destroy(fs->se);
 	return code;
 }

@@ -15,19 +15,35 @@
 
 static atomic_bool use_syslog, capturing;
 
+#define SUBJECT_MAX 400 /* bytes of a subject that are shown */
+
+/* A subject, mostly a path; of a very long one the end, so that there is room for the reason. */
+static void escape_subject(struct sft_error *out, const char *prefix, const char *subject)
+{
+	size_t len = strlen(subject);
+	bool cut = len > SUBJECT_MAX;
+	if (cut)
+		subject += len - SUBJECT_MAX;
+	while (cut && ((unsigned char)*subject & 0xc0) == 0x80)
+		subject++;
+	sft_fail(out, 1, "%s%s%s", prefix, cut ? "..." : "", *subject ? subject : "''");
+}
+
 /* One write(2) a line, so that lines of several threads and processes do not mix. */
 static void emit(int priority, const char *prefix, const char *subject, const char *fmt, va_list ap)
 {
-	struct sft_error line = { 0 };
-	char text[sizeof(line.msg)];
+	struct sft_error about = { 0 }, reason = { 0 };
+	char text[sizeof(reason.msg)], out[sizeof(about.msg) + sizeof(reason.msg) + 32];
 	vsnprintf(text, sizeof(text), fmt, ap);
-	sft_fail(&line, 1, "%s%s%s%s", prefix, subject ? subject : "", subject ? ": " : "", text);
+	if (subject)
+		escape_subject(&about, prefix, subject);
+	sft_fail(&reason, 1, "%s%s", subject ? "" : prefix, text);
+	int n = snprintf(out, sizeof(out), "safetensorfs: %s%s%s\n", about.msg, subject ? ": " : "",
+			 reason.msg);
 	if (use_syslog) {
-		syslog(priority, "%s", line.msg);
+		syslog(priority, "%s", out + strlen("safetensorfs: "));
 		return;
 	}
-	char out[sizeof(line.msg) + 32];
-	int n = snprintf(out, sizeof(out), "safetensorfs: %s\n", line.msg);
 	ssize_t written = write(STDERR_FILENO, out, (size_t)n);
 	(void)written; /* there is nobody left to tell */
 }

@@ -88,6 +88,13 @@ for words in max_read=131072 nodiratime,nosymfollow noatime,nodev,nosuid,noexec,
     check "-o $words: reads" cmp <(reader cut a.safetensors lm_head.weight) mnt/lm_head.weight
     check "-o $words: umount" "$SAFETENSORFS" umount mnt
 done
+# However long the subject is, the reason is there; and an empty one is something to be seen.
+long=$T
+while [ ${#long} -lt 3000 ]; do
+    long=$long/$(printf 'é%.0s' {1..100})
+done
+check_refused "a long path" '^safetensorfs: \.\.\.é.*: (No such file|File name too long)' "$SAFETENSORFS" ls "$long"
+check_refused "an empty path" "^safetensorfs: '': No such file" "$SAFETENSORFS" ls ""
 # What libfuse refuses is one line as well.
 check_refused "what the kernel does not have" 'mnt: cannot mount: fuse: mount failed: ' \
     "$SAFETENSORFS" a.safetensors mnt -o context=none

@@ -151,8 +151,7 @@ void edit_notify_stop(struct fs_edit *ed);
 /* A key for a scratch file that has no name in the tree, into `key`; returns its length. */
 #define EDIT_KEY_MAX 32
 size_t edit_hidden_key(struct fs *fs, char key[EDIT_KEY_MAX]);
-/* The key of a scratch file in a directory: the path, since it has to find its place after a crash.
- */
+/* The path of a file below the mountpoint: the key of a scratch file, which has no other name. */
 void edit_scratch_key(const struct fs *fs, uint32_t parent, const char *name, size_t len,
 		      struct sft_buf *key);
 

@@ -1,4 +1,4 @@
-/* edit_tree.c - the tree over an overlay, and its scratch files */
+/* edit_tree.c - the tree over an overlay, and the keys of what has no tensor name */
 #include "edit.h"
 
 #include <errno.h>
@@ -91,24 +91,6 @@ static int gather(struct build *b)
 	return 0;
 }
 
-/* A scratch file that was staged before a crash: back to its place, or gone where it was a draft.
- */
-static int restore_scratch(struct fs *fs, uint32_t id)
-{
-	const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-	uint64_t dir = tree_ino(TREE_ROOT, TREE_DIR);
-	const char *at = e->name, *end = e->name + e->name_len, *slash;
-	while (dir && (slash = memchr(at, '/', (size_t)(end - at)))) {
-		dir = tree_lookup(fs->tree, dir, at, (size_t)(slash - at));
-		at = slash + 1;
-	}
-	if (!dir || tree_ino_kind(dir) != TREE_DIR || at == end ||
-	    tree_lookup(fs->tree, dir, at, (size_t)(end - at)))
-		return sft_overlay_remove(fs->overlay, id, NULL);
-	return tree_add(fs->tree, tree_ino_entry(dir), at, (size_t)(end - at), TREE_SCRATCH, id,
-			NULL);
-}
-
 int edit_build_tree(struct fs *fs, struct sft_error *err)
 {
 	struct build b = { .fs = fs };
@@ -127,16 +109,8 @@ int edit_build_tree(struct fs *fs, struct sft_error *err)
 		.shard = build_shard,
 	};
 	r = tree_build(fs->opt->layout, fs->opt->list_npy, &source, &fs->tree, err);
-	if (r < 0)
-		goto out;
-	fs_mark_metadata(fs);
-	for (uint32_t id = 0; r == 0 && id < sft_overlay_count(fs->overlay); id++) {
-		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-		if (e->live && e->scratch)
-			r = restore_scratch(fs, id);
-	}
-	if (r < 0)
-		sft_fail(err, -r, "cannot restore scratch files: %s", strerror(-r));
+	if (r == 0)
+		fs_mark_metadata(fs);
 out:
 	free(b.places);
 	free(b.ids);

@@ -46,6 +46,20 @@ static bool scratch_needs(const struct sft_overlay *ov, const struct sft_file *s
 	return false;
 }
 
+/* Whether two shards are one file, by links: what is written to one changes the other. */
+static bool is_shared(const struct sft_overlay *ov, size_t shard)
+{
+	const struct sft_file *source = sft_checkpoint_shard(ov->base, shard)->file;
+
+	for (size_t i = 0; i < sft_checkpoint_shards(ov->base); i++) {
+		const struct sft_file *other = sft_checkpoint_shard(ov->base, i)->file;
+
+		if (i != shard && other && same_inode(other, source))
+			return true;
+	}
+	return false;
+}
+
 bool inplace_possible(const struct commit_job *job, const char **why)
 {
 	const struct sft_overlay *ov = job->ov;
@@ -64,6 +78,9 @@ bool inplace_possible(const struct commit_job *job, const char **why)
 			return false;
 		*why = "bytes have moved from one tensor to another: writing a new file";
 		if (commit_walk(ov, s, refuse_moved, (void *)(uintptr_t)source, NULL) < 0)
+			return false;
+		*why = "two shards are one file: writing a new file";
+		if (is_shared(ov, i))
 			return false;
 		*why = "scratch files still show the old bytes: writing a new file";
 		if (scratch_needs(ov, source))

@@ -167,7 +167,7 @@ static int loop(const struct fs *fs)
 static void collect_mapped(struct fs *fs)
 {
 	struct sft_buf paths = { 0 };
-	int dir = open(fs->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int dir = open(fs->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	fs_read_lock(fs);
 	edit_writers(fs, &paths);
 	fs_unlock(fs);

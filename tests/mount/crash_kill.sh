@@ -15,11 +15,13 @@ rc=${PIPESTATUS[0]}
 check_eq "edits, $(sed 's/:.*//;1q' "$T/report")" 0 "$rc"
 
 # Under commits beside writes.
-for options in edit edit,commit=inplace; do
-    mkdir "$T/$options"
-    CRASH_ROUNDS=$rounds timeout $((DEADLINE * 10)) \
-        "$PYTHON" "$ROOT/tests/mount/crash.py" kill "$T/$options" "$options" 2>&1 | tee "$T/report"
-    rc=${PIPESTATUS[0]}
-    check_eq "commits ($options)" 0 "$rc"
+for source in file shards; do
+    for options in edit edit,commit=inplace; do
+        mkdir "$T/$source.$options"
+        CRASH_ROUNDS=$((rounds / 2)) timeout $((DEADLINE * 10)) "$PYTHON" "$ROOT/tests/mount/crash.py" \
+            kill "$T/$source.$options" "$options" "$source" 2>&1 | tee "$T/report"
+        rc=${PIPESTATUS[0]}
+        check_eq "commits ($options, $source)" 0 "$rc"
+    done
 done
 finish

@@ -52,6 +52,13 @@ unmount "$T/mnt"
 check_eq "the first is there again" "x x.json" "$(ls "$T/mnt" | tr '\n' ' ' | sed 's/ $//')"
 mount_stop "$T/mnt"
 
+# From inside the mountpoint: the way to the source does not lead through the mount.
+for up in ../${source##*/} "$T/mnt/../${source##*/}" "../mnt/.././${source##*/}"; do
+    (cd "$T/mnt" && "$SAFETENSORFS" "$up" .) || fail "$up: mount"
+    check_eq "$up: status" "${source##*/}" "$("$SAFETENSORFS" status --json "$T/mnt" | jq -r '.source | ltrimstr("'"$T"'/")')"
+    check "$up: umount" "$SAFETENSORFS" umount "$T/mnt"
+done
+
 # By a link.
 ln -s mnt "$T/mnt.link"
 "$SAFETENSORFS" "$source" "$T/mnt.link" || fail "mounting by a link"

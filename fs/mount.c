@@ -128,12 +128,38 @@ static int run_foreground(const struct options *o)
 	return serve(o, fds[1]);
 }
 
-/* A path that still means the same after chdir("/"). */
+/* Where a path goes up, say where that is: the way there may lead through what the mount will hide,
+ * and then through the mount itself. The last name stays, since links to a source mean something.
+ */
+static void go_up(char **path)
+{
+	char *slash = strrchr(*path, '/'), *dir, *whole;
+	bool ends = strcmp(slash, "/..") == 0;
+	if (!ends && !strstr(*path, "/../"))
+		return;
+	if (!ends)
+		*slash = '\0';
+	dir = realpath(*path, NULL);
+	if (!ends)
+		*slash = '/';
+	if (dir && asprintf(&whole, "%s%s", strcmp(dir, "/") == 0 && !ends ? "" : dir,
+			    ends ? "" : slash) >= 0) {
+		free(*path);
+		*path = whole;
+	}
+	free(dir);
+}
+
+/* A path that still means the same after chdir("/"), and after mounting. */
 static int make_absolute(char **path)
 {
 	char *cwd, *whole = NULL;
-	if (!*path || (*path)[0] == '/')
+	if (!*path)
 		return 0;
+	if ((*path)[0] == '/') {
+		go_up(path);
+		return 0;
+	}
 	cwd = getcwd(NULL, 0);
 	if (!cwd || asprintf(&whole, "%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, *path) < 0) {
 		log_error(*path, "%s", strerror(errno));
@@ -143,6 +169,7 @@ static int make_absolute(char **path)
 	free(cwd);
 	free(*path);
 	*path = whole;
+	go_up(path);
 	return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 static const char usage[] =
@@ -82,12 +83,23 @@ static bool fill_descriptors(void)
 	return true;
 }
 
+/* Every shard stays open; the soft limit of descriptors is for programs that use select(2). */
+static void raise_open_files(void)
+{
+	struct rlimit limit;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (!fill_descriptors()) {
 		log_error("/dev/null", "%s", strerror(errno));
 		return 1;
 	}
+	raise_open_files();
 	const char *slash = strrchr(argv[0] ? argv[0] : "", '/');
 	const char *self = slash ? slash + 1 : argv[0];
 	if (self && strncmp(self, "mount.", 6) == 0)

@@ -13,18 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
-
-/* Every shard stays open; the soft limit of descriptors is for programs that use select(2). */
-static void raise_open_files(void)
-{
-	struct rlimit limit;
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &limit);
-	}
-}
 
 static void say_warnings(const struct fs *fs)
 {
@@ -302,7 +291,6 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 	pthread_rwlockattr_setkind_np(&prefer_writer, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&fs.lock, &prefer_writer);
 	pthread_mutex_init(&fs.edit, NULL);
-	raise_open_files();
 	log_adopt_fuse();
 	if (open_source(&fs, &err) < 0) {
 		log_error(o->said_source, "%s", err.msg);

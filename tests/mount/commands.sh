@@ -68,6 +68,13 @@ done
 run "$SAFETENSORFS" ls "$T/shards"
 check_eq "ls, a warning: exit status" 0 "$rc"
 
+# More shards than the soft limit of descriptors: that one is for programs that use select(2).
+make_checkpoint "$T/many" --shards 60 --tensors 60 --tensor-bytes 4
+for verb in ls "check -q" recover discard; do
+    run bash -c "ulimit -Sn 40; exec \"\$1\" $verb \"\$2\"" - "$SAFETENSORFS" "$T/many"
+    check_eq "$verb of many shards ($err)" 0 "$rc"
+done
+
 # umount ends a foreground mount too, and its exit status says that the daemon is gone.
 mount_start "$T/one.safetensors" "$T/mnt"
 pid=${daemon_pid[$T/mnt]}

@@ -16,7 +16,8 @@
 
 /*
  * Encode `len` bytes of valid UTF-8 into `out`, at most NAME_ENCODED_MAX bytes and a NUL. Returns
- * the length. *cut says whether the name had to be cut (then it cannot be decoded). cut may be NULL.
+ * the length. *cut says whether the name had to be cut (then it cannot be decoded). cut may be
+ * NULL.
  */
 size_t name_encode(const char *name, size_t len, char out[NAME_ENCODED_MAX + 1], bool *cut);
 

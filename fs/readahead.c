@@ -13,8 +13,9 @@
 #include <sys/uio.h>
 
 #define AHEAD (8u << 20) /* bytes asked for behind a sequential request */
-#define NEAR (4u << 20)	 /* bytes: several threads serve one reader, so requests come out of order \
-			  */
+#define NEAR                                                                                       \
+	(4u << 20) /* bytes: several threads serve one reader, so requests come out of order       \
+		    */
 
 /* Where the last request to a file ended, by file. Two files that share a slot only cost a guess.
  */

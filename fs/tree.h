@@ -47,18 +47,18 @@ static inline enum tree_kind tree_ino_kind(uint64_t ino)
 }
 
 enum {
-	TREE_DEAD = 1,           /* removed; the number stays taken */
-	TREE_SCRATCH = 2,        /* a scratch name; has no views */
+	TREE_DEAD = 1,		 /* removed; the number stays taken */
+	TREE_SCRATCH = 2,	 /* a scratch name; has no views */
 	TREE_SIDECAR_HIDDEN = 4, /* removed or renamed away by the user, until written again */
-	TREE_HAS_METADATA = 8,   /* directories: __metadata__.json is there */
+	TREE_HAS_METADATA = 8,	 /* directories: __metadata__.json is there */
 	TREE_IS_DIR = 16,
 };
 
 struct tree_entry {
 	const char *name; /* encoded, of name_len bytes, followed by a NUL only where copied */
 	uint32_t parent;  /* entry of its directory; the root is its own */
-	uint32_t id;      /* tensor: what tree_build() was given. directory: its shard, layout=files */
-	uint32_t dir;     /* private: position among the directories */
+	uint32_t id;  /* tensor: what tree_build() was given. directory: its shard, layout=files */
+	uint32_t dir; /* private: position among the directories */
 	uint8_t name_len, flags;
 	bool owned; /* private: the name is this entry's to free */
 };
@@ -70,7 +70,7 @@ struct tree_item {
 	const char *name; /* of the tensor, decoded */
 	uint32_t name_len;
 	uint32_t shard; /* used by TREE_FILES */
-	uint32_t id;    /* kept in the entry */
+	uint32_t id;	/* kept in the entry */
 };
 
 struct tree_source {

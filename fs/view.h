@@ -1,5 +1,6 @@
 /*
- * view.h - what is shown of a tensor besides its bytes: sidecar, metadata, numpy views; no FUSE here
+ * view.h - what is shown of a tensor besides its bytes: sidecar, metadata, numpy views; no FUSE
+ * here
  */
 #ifndef VIEW_H
 #define VIEW_H
@@ -13,8 +14,8 @@ struct view_tensor {
 	const char *file;    /* shard's file name */
 	const char *problem; /* NULL, or why a commit would refuse it */
 	uint64_t nbytes;
-	uint64_t offset; /* absolute, in the file */
-	uint64_t begin;  /* data_offsets[0] */
+	uint64_t offset;	  /* absolute, in the file */
+	uint64_t begin;		  /* data_offsets[0] */
 	uint64_t declared_nbytes; /* data_offsets[1] - data_offsets[0] */
 	uint32_t name_len, rank;
 	uint8_t dtype;
@@ -58,9 +59,9 @@ struct npy_array {
 	uint64_t *shape;      /* malloced; free with npy_array_free */
 	uint32_t rank;
 	uint32_t itemsize; /* bytes */
-	uint8_t dtype;     /* enum sft_dtype */
-	bool swap;         /* big-endian: reverse the bytes of each number (C64: of each half) */
-	bool fortran;      /* column-major, and the order matters (two dimensions or more) */
+	uint8_t dtype;	   /* enum sft_dtype */
+	bool swap;	   /* big-endian: reverse the bytes of each number (C64: of each half) */
+	bool fortran;	   /* column-major, and the order matters (two dimensions or more) */
 };
 #define NPY_HEADER_MAX 65536u /* bytes of a header that we read */
 /*

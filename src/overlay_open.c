@@ -193,6 +193,43 @@ static int finish_inplace(struct sft_overlay *ov, struct journal_summary *sum, b
 	return r == 0 ? state_load(ov, err) : r;
 }
 
+/* ---- the output ---- */
+
+/* Where a path leads, but for a link at its end, which a commit replaces. Malloced, or NULL. */
+static char *place_of(const char *path)
+{
+	char *dir = io_dirname(path), *real = dir ? realpath(dir, NULL) : NULL, *whole = NULL;
+	const char *slash = strrchr(path, '/');
+
+	if (real && asprintf(&whole, "%s/%s", strcmp(real, "/") == 0 ? "" : real,
+			     slash ? slash + 1 : path) < 0)
+		whole = NULL;
+	free(real);
+	free(dir);
+	return whole;
+}
+
+/* output= never touches the source, and replaces nothing but files. */
+static int check_output(const struct sft_overlay *ov, struct sft_error *err)
+{
+	const char *output = ov->options.output;
+	struct stat st;
+
+	if (!output)
+		return 0;
+	char *place = lstat(output, &st) == 0 && S_ISDIR(st.st_mode) ? realpath(output, NULL)
+								     : place_of(output);
+	bool same = place && strcmp(place, ov->source_path) == 0;
+
+	free(place);
+	if (same)
+		return sft_fail(err, EINVAL, "output %s: is the source itself", output);
+	if (lstat(output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) &&
+	    !S_ISLNK(st.st_mode))
+		return sft_fail(err, EINVAL, "output %s: is no regular file", output);
+	return 0;
+}
+
 static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, struct sft_error *err)
 {
 	bool found = false;
@@ -235,6 +272,8 @@ int sft_overlay_open(const char *source, const struct sft_overlay_options *optio
 	if (r == 0)
 		r = staging_locate(source, ov->options.staging, &ov->source_path, &ov->staging.path,
 				   err);
+	if (r == 0)
+		r = check_output(ov, err);
 	if (r == 0)
 		r = open_overlay(ov, &sum, err);
 	journal_summary_free(&sum);

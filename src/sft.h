@@ -402,6 +402,8 @@ struct sft_progress {
  */
 int sft_overlay_commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
 		       struct sft_error *err);
+/* Write the staging's `result` file for a failure that the library does not know of. Best effort. */
+void sft_overlay_set_result(struct sft_overlay *ov, const char *text);
 /* Take the committed state as the new base: nothing is staged any more. Cannot fail. */
 void sft_overlay_adopt(struct sft_overlay *ov);
 

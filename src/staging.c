@@ -216,6 +216,24 @@ static int open_files(struct staging *s)
 	return s->blocks < 0 ? s->blocks : 0;
 }
 
+/*
+ * In a directory that the user has named there may be files of his own that are called like ours.
+ * Without a journal nothing shows that they are not; in the default place nobody else has any.
+ */
+static int refuse_strangers(const struct staging *s, struct sft_error *err)
+{
+	static const char *const names[] = { "journal.new", "blocks", "result" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		if (faccessat(s->dir, names[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+			return sft_fail(err, EEXIST,
+					"the staging directory %s holds a file %s and no journal: "
+					"it may be somebody else's; remove it, or stage elsewhere",
+					s->path, names[i]);
+	}
+	return 0;
+}
+
 int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *found,
 		 struct sft_error *err)
 {
@@ -241,6 +259,11 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 	}
 	s->own_dir = s->own_dir || (r == 0 && sum->own_dir);
 	journal_summary_free(sum);
+	if (r == -ENOENT && !s->own_dir) {
+		r = refuse_strangers(s, err);
+		if (r < 0)
+			return r;
+	}
 	staging_clear(s->dir);
 	return 0;
 }
@@ -265,6 +288,11 @@ int staging_drop(struct sft_overlay *ov, struct sft_error *err)
 }
 
 /* ---- the result ---- */
+
+void sft_overlay_set_result(struct sft_overlay *ov, const char *text)
+{
+	staging_result(ov, text);
+}
 
 void staging_result(struct sft_overlay *ov, const char *text)
 {

@@ -125,6 +125,22 @@ check "link: it is a link still" test -L "$T/links/link.safetensors"
 check_eq "link: the target is edited" link "$(reader cut "$T/src/a.safetensors" a | head -c 4)"
 check_eq "link: nothing else is there" link.safetensors "$(ls -A "$T/links")"
 
+# What an output cannot be.
+mkdir "$T/odd"
+mkfifo "$T/odd/pipe"
+check_refused "output: the source itself" "is the source itself" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/mnt" -o "edit,output=$T/links/../src/a.safetensors"
+check_refused "output: a FIFO" "is no regular file" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/mnt" -o "edit,output=$T/odd/pipe"
+check "output: the FIFO is there" test -p "$T/odd/pipe"
+
+# A directory for staging with files of the user's that are called like ours.
+for name in blocks result journal.new; do
+    mkdir -p "$T/odd/stage"
+    echo mine >"$T/odd/stage/$name"
+    check_refused "staging: a file $name" "holds a file $name and no journal" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/mnt" -o "edit,staging=$T/odd/stage"
+    check_eq "staging: $name is kept" mine "$(cat "$T/odd/stage/$name")"
+    rm -r "$T/odd/stage"
+done
+
 # A directory that may not be written to, as a user without rights.
 [ "$(id -u)" -eq 0 ] || finish
 type -P setpriv >/dev/null || finish

@@ -85,39 +85,35 @@ static void *watch_progress(void *ctx)
 
 /*
  * What was written through mappings counts too: have the kernel hand it over, file by file, since
- * syncfs(2) does not wait for FUSE. Where some of it is lost nobody else may have been told; the
- * kernel says so once. 0 or an errno.
+ * syncfs(2) does not wait for FUSE. Where some of it is lost, the daemon knows, and refuses.
  */
-static int sync_writers(const char *mountpoint)
+static void sync_writers(const char *mountpoint)
 {
 	struct sft_buf text = { 0 };
 	struct sft_json j = { 0 };
-	int result = 0;
-	if (cmd_read_control(mountpoint, "progress", &text) != 0 ||
-	    sft_json_parse(&j, text.data, text.len, 0, NULL) < 0)
-		result = EIO;
-	unsigned array = result ? 0 : sft_json_get(&j, 0, "writers");
+	unsigned array = 0;
+	if (cmd_read_control(mountpoint, "progress", &text) == 0 &&
+	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0)
+		array = sft_json_get(&j, 0, "writers");
 	unsigned end = array ? sft_json_next(&j, array) : 0;
 	for (unsigned i = array + 1; array && i < end; i = sft_json_next(&j, i)) {
 		char *name = cmd_json_string(&j, i), *path = NULL;
 		if (!name || asprintf(&path, "%s/%s", mountpoint, name) < 0)
 			path = NULL;
 		int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
-		if ((!path && !result) || (fd >= 0 && fsync(fd) < 0))
-			result = path ? errno : ENOMEM;
-		if (fd >= 0)
+		if (fd >= 0) {
+			fsync(fd);
 			close(fd);
+		}
 		free(path);
 		free(name);
 	}
 	sft_json_free(&j);
 	sft_buf_free(&text);
-	return result;
 }
 
-/* Write to the control file; the answer of write(2) is the commit's. 0 or an errno; *asked: it came
- * to that. */
-static int ask_for_commit(const char *mountpoint, bool *asked)
+/* Write to the control file; the answer of write(2) is the commit's. 0 or an errno. */
+static int ask_for_commit(const char *mountpoint)
 {
 	char *path = NULL;
 	struct watch w = { mountpoint, -1 };
@@ -128,12 +124,7 @@ static int ask_for_commit(const char *mountpoint, bool *asked)
 	free(path);
 	if (fd < 0)
 		return errno;
-	result = sync_writers(mountpoint);
-	if (result) {
-		close(fd);
-		return result;
-	}
-	*asked = true;
+	sync_writers(mountpoint);
 	w.done = eventfd(0, EFD_CLOEXEC);
 	bool watched = w.done >= 0 && pthread_create(&watcher, NULL, watch_progress, &w) == 0;
 	while (write(fd, "1\n", 2) < 0) {
@@ -185,15 +176,9 @@ static void explain(const char *mountpoint, int error)
 
 static int commit(const char *mountpoint)
 {
-	bool asked = false;
-	int error = ask_for_commit(mountpoint, &asked);
-	if (error && asked)
+	int error = ask_for_commit(mountpoint);
+	if (error)
 		explain(mountpoint, error);
-	else if (error)
-		log_error(mountpoint,
-			  "not committed: what was written through mappings is not all staged: %s; "
-			  "write it again, or commit again to do without",
-			  strerror(error));
 	return error ? 1 : 0;
 }
 

@@ -39,6 +39,21 @@ static void keep_result(struct fs *fs, int r, const struct sft_error *err)
 	snprintf(fs->last_commit_error, sizeof(fs->last_commit_error), "%s", r < 0 ? err->msg : "");
 }
 
+/* A commit without bytes that a program believes it has written says so first, once. */
+static int refuse_lost(struct fs *fs, struct sft_error *err)
+{
+	int lost = atomic_exchange(&fs->mapped_lost, 0);
+	if (!lost)
+		return 0;
+	sft_fail(err, lost,
+		 "what was written through mappings is not all staged: %s; write it again, or "
+		 "commit "
+		 "again to do without",
+		 strerror(lost));
+	sft_overlay_set_result(fs->overlay, err->msg);
+	return -lost;
+}
+
 int fs_commit(struct fs *fs, struct sft_error *err)
 {
 	struct sft_error e = { 0 };
@@ -47,12 +62,14 @@ int fs_commit(struct fs *fs, struct sft_error *err)
 	if (!fs->overlay)
 		return sft_fail(err, EROFS, "mounted read-only: there is nothing to commit");
 	pthread_mutex_lock(&fs->edit);
-	if (!sft_overlay_dirty(fs->overlay)) {
+	int r = refuse_lost(fs, &e);
+	if (r == 0 && !sft_overlay_dirty(fs->overlay)) {
 		pthread_mutex_unlock(&fs->edit);
 		return 0;
 	}
 	report(fs, 0, 0);
-	int r = sft_overlay_commit(fs->overlay, &progress, note, &e);
+	if (r == 0)
+		r = sft_overlay_commit(fs->overlay, &progress, note, &e);
 	pthread_rwlock_wrlock(&fs->lock);
 	if (r == 0) {
 		sft_overlay_adopt(fs->overlay);

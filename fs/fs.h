@@ -27,6 +27,7 @@ enum fs_commit_result { FS_COMMIT_NONE, FS_COMMITTED, FS_COMMIT_FAILED };
 struct fs {
 	const struct options *opt;
 	const char *mountpoint; /* absolute */
+	char device[32];	/* "MAJOR:MINOR" of the mount (mountpoint_is_mounted) */
 	struct fuse_session *se;
 	pthread_t main_thread;
 	atomic_bool ended_by_signal; /* edit mounts */
@@ -52,6 +53,8 @@ struct fs {
 	time_t last_commit_time;
 	char last_commit_error[512];
 	atomic_ullong commit_done, commit_total; /* bytes */
+	/* errno: what a program wrote through a mapping was lost, and no commit has said so yet */
+	atomic_int mapped_lost;
 };
 
 /* What FUSE takes for "for ever". */

@@ -60,10 +60,12 @@ static void fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t 
 		set_unflushed(fs, h, true);
 	}
 	/* The kernel tells that only to a program that asks: msync, fsync, close. */
-	if (r < 0 && fi->writepage)
+	if (r < 0 && fi->writepage) {
+		atomic_store(&fs->mapped_lost, -r);
 		log_error(fs->opt->mountpoint,
 			  "what a program wrote through a mapping could not be staged: %s",
 			  strerror(-r));
+	}
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else

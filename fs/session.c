@@ -192,7 +192,11 @@ static void *end_on_signal(void *ctx)
 	if (sigwait(&set, &number) != 0)
 		return NULL;
 	atomic_store(&fs->ended_by_signal, true);
-	int r = mountpoint_unmount(fs->mountpoint, NULL);
+	/* After umount -l something else may be mounted there. */
+	char device[MOUNTPOINT_DEVICE_MAX];
+	bool ours =
+		mountpoint_is_mounted(fs->mountpoint, device) && strcmp(device, fs->device) == 0;
+	int r = ours ? mountpoint_unmount(fs->mountpoint, NULL) : -EINVAL;
 	if (r < 0) {
 		if (r == -EBUSY)
 			collect_mapped(fs);
@@ -261,6 +265,7 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 	}
 	if (said[0])
 		log_warning(fs->opt->mountpoint, "%s", said);
+	mountpoint_is_mounted(fs->mountpoint, fs->device);
 	mounted(ctx);
 	r = loop(fs);
 	/* A killed connection leaves the mount there, dead; an ordinary unmount does not. */

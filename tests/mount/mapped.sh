@@ -56,5 +56,16 @@ if [ "$(id -u)" -eq 0 ]; then
     check "a full staging: mended" "$SAFETENSORFS" commit "$T/mnt"
     check_eq "a full staging: mended: the bytes" 0 "$(bytes_of "$source" x)"
     mount_stop "$T/mnt"
+
+    # Nobody asked before the unmount: the daemon knows all the same.
+    edit_start "$source" "$T/mnt" staging="$T/stage"
+    sum=$(sha256sum "$source")
+    mapped "$T/mnt/x" 9
+    release
+    wait_until umount "$T/mnt" || die "cannot unmount"
+    mount_ended "$T/mnt" 1
+    check_eq "a full staging: umount: the source is not touched" "$sum" "$(sha256sum "$source")"
+    check_match "a full staging: umount: the result" "written through mappings is not all staged" \
+        "$(cat "$T/stage/result")"
 fi
 finish

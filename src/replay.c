@@ -356,6 +356,23 @@ static int replay_records(struct replay *r, struct sft_error *err)
 		     : 0;
 }
 
+/* An editor may have died between putting the old tensor aside and writing the new one. */
+static void note_put_aside(struct sft_overlay *ov, const struct sft_entry *e)
+{
+	const struct sft_tensor *c = e->committed;
+	struct sft_quoted was, is;
+
+	/* A key with a slash in front is no file's name: that tensor was removed while it was open.
+	 */
+	if (c && (e->name_len == 0 || e->name[0] != '/') &&
+	    names_find(ov, c->shard, false, c->name, c->name_len) == SFT_NO_ID)
+		overlay_note(ov,
+			     "tensor %s was put aside as %s when the process died, and is deleted "
+			     "by what is staged",
+			     sft_quote(&was, c->name, c->name_len),
+			     sft_quote(&is, e->name, e->name_len));
+}
+
 /* Scratch files do not outlive their process. The journal has to forget them too, before another
  * one of the same key is made. */
 static void drop_scratch(struct sft_overlay *ov)
@@ -363,6 +380,7 @@ static void drop_scratch(struct sft_overlay *ov)
 	for (uint32_t id = 0; id < ov->count; id++) {
 		if (!ov->entries[id]->pub.live || !ov->entries[id]->pub.scratch)
 			continue;
+		note_put_aside(ov, &ov->entries[id]->pub);
 		apply_remove(ov, id);
 		ov->staging.rewrite = true;
 	}

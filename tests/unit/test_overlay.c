@@ -310,6 +310,36 @@ static void test_scratch_does_not_outlive_the_overlay(void **state)
 	overlay_place_free(&p);
 }
 
+static void test_a_tensor_put_aside_by_a_dead_editor_is_told_of(void **state)
+{
+	static const struct {
+		const char *script, *note; /* NULL: none is expected */
+	} cases[] = {
+		{ "mx a a~", "tensor \"a\" was put aside as \"a~\"" },
+		{ "mx a a~; c a", NULL },
+		{ "mx a /1", NULL },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct overlay_place p = overlay_place(ONE, NULL);
+		struct sft_overlay *ov = overlay_open(p.source, NULL);
+		const char *line, *found = NULL;
+
+		assert_int_equal(fixture_edit(ov, cases[i].script, NULL), 0);
+		sft_overlay_free(ov);
+		ov = overlay_open(p.source, NULL);
+		for (size_t k = 0; (line = sft_overlay_note(ov, k)); k++)
+			found = strstr(line, "put aside") ? line : found;
+		if (cases[i].note)
+			assert_non_null(found && strstr(found, cases[i].note) ? found : NULL);
+		else
+			assert_null(found);
+		sft_overlay_free(ov);
+		overlay_place_free(&p);
+	}
+}
+
 static void test_a_file_that_appears_in_the_directory_is_kept(void **state)
 {
 	struct overlay_place p = overlay_place("a U8 1 01", "m U8 1 02");
@@ -375,6 +405,7 @@ int main(void)
 		cmocka_unit_test(test_a_commit_leaves_nothing_staged_and_keeps_ids),
 		cmocka_unit_test(test_scratch_outlives_commits_and_comes_back_whole),
 		cmocka_unit_test(test_scratch_does_not_outlive_the_overlay),
+		cmocka_unit_test(test_a_tensor_put_aside_by_a_dead_editor_is_told_of),
 		cmocka_unit_test(test_a_file_that_appears_in_the_directory_is_kept),
 		cmocka_unit_test(test_the_base_after_output_is_the_output),
 	};

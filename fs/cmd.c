@@ -52,6 +52,19 @@ int cmd_words(int argc, char **argv, const char *const *names, bool *found)
 	return kept;
 }
 
+int cmd_one(int argc, char **argv, const char *const *names, bool *found, const char *what)
+{
+	char reason[64];
+	int n = cmd_words(argc, argv, names, found);
+	if (n == 1 || n < 0)
+		return n == 1 ? 0 : 2;
+	if (n == 0)
+		snprintf(reason, sizeof(reason), "missing (see safetensorfs --help)");
+	else
+		snprintf(reason, sizeof(reason), "one %s, no more", what);
+	return cmd_usage(n ? argv[1] : what, reason);
+}
+
 static int read_all(int fd, struct sft_buf *text)
 {
 	char buf[4096];

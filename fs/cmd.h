@@ -30,6 +30,9 @@ int cmd_discard(int argc, char **argv); /* cmd_recover.c */
  * moves the other arguments to the front. Returns how many those are, or -1 after a usage line.
  */
 int cmd_words(int argc, char **argv, const char *const *names, bool *found);
+/* The same for a verb that takes exactly one more argument, a `what` such as "source"; it is then
+ * argv[0]. Returns 0, or the exit code 2 after a usage line. */
+int cmd_one(int argc, char **argv, const char *const *names, bool *found, const char *what);
 /* Log the usage error "SUBJECT: reason" and return 2. */
 int cmd_usage(const char *word, const char *reason);
 /* Flush stdout. Returns 0, or 1 after a line that says why not all of it could be written. */

@@ -89,11 +89,8 @@ int cmd_ls(int argc, char **argv)
 	struct sft_error err = { 0 };
 	struct sft_buf out = { 0 };
 	const char *line;
-	int n = cmd_words(argc, argv, names, &json);
-	if (n != 1)
-		return n < 0 ? 2
-			     : cmd_usage(n ? argv[1] : "SOURCE",
-					 n ? "one source, no more" : "missing");
+	if (cmd_one(argc, argv, names, &json, "SOURCE") != 0)
+		return 2;
 	if (sft_checkpoint_open(argv[0], 0, &ck, &err) < 0) {
 		log_error(argv[0], "%s", err.msg);
 		return 1;

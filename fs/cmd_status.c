@@ -75,11 +75,8 @@ int cmd_status(int argc, char **argv)
 	struct sft_buf text = { 0 }, out = { 0 };
 	struct sft_json j = { 0 };
 	struct sft_error err = { 0 };
-	int n = cmd_words(argc, argv, names, &as_json);
-	if (n != 1)
-		return n < 0 ? 2
-			     : cmd_usage(n ? argv[1] : "MOUNTPOINT",
-					 n ? "one mountpoint, no more" : "missing");
+	if (cmd_one(argc, argv, names, &as_json, "MOUNTPOINT") != 0)
+		return 2;
 	int code = cmd_read_control(argv[0], "status", &text);
 	if (code == 0 && sft_json_parse(&j, text.data, text.len, 0, &err) < 0) {
 		log_error(argv[0], "%s", err.msg);

@@ -186,11 +186,8 @@ int cmd_commit(int argc, char **argv)
 {
 	static const char *const names[] = { NULL };
 	struct target t;
-	int n = cmd_words(argc, argv, names, NULL);
-	if (n != 1)
-		return n < 0 ? 2
-			     : cmd_usage(n ? argv[1] : "MOUNTPOINT",
-					 n ? "one mountpoint, no more" : "missing");
+	if (cmd_one(argc, argv, names, NULL, "MOUNTPOINT") != 0)
+		return 2;
 	int code = target_open(&t, argv[0]);
 	if (code == 0 && !t.edit) {
 		log_error(argv[0], "is mounted read-only: there is nothing to commit");
@@ -260,11 +257,8 @@ int cmd_umount(int argc, char **argv)
 {
 	static const char *const names[] = { NULL };
 	struct target t;
-	int n = cmd_words(argc, argv, names, NULL);
-	if (n != 1)
-		return n < 0 ? 2
-			     : cmd_usage(n ? argv[1] : "MOUNTPOINT",
-					 n ? "one mountpoint, no more" : "missing");
+	if (cmd_one(argc, argv, names, NULL, "MOUNTPOINT") != 0)
+		return 2;
 	int code = target_open(&t, argv[0]);
 	if (code == 0 && t.edit)
 		code = commit(argv[0]);

@@ -2,6 +2,7 @@
 #include "mountpoint.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,34 +164,64 @@ bool mountpoint_is_mounted(const char *mountpoint, char device[MOUNTPOINT_DEVICE
 	return found;
 }
 
-/* fusermount3 is set-uid root and unmounts what the user has mounted. */
-static int run_fusermount(const char *mountpoint, struct sft_error *err)
+static int refused(int errnum, struct sft_error *err)
+{
+	return sft_fail(err, errnum, "%s",
+			errnum == EBUSY ? "is in use, by a program with an open file or "
+					  "its working directory there"
+					: strerror(errnum));
+}
+
+/* Run it with its stderr in a pipe, and take what it says, up to size - 1 bytes. Its status, or -1.
+ */
+static int spawn_fusermount(const char *mountpoint, char *said, size_t size)
 {
 	extern char **environ;
 	char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"--",
 			 (char *)(uintptr_t)mountpoint, NULL };
+	posix_spawn_file_actions_t actions;
+	int fds[2], status = -1;
+	size_t len = 0;
+	ssize_t n;
 	pid_t pid;
-	int status;
-	int r = posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ);
-	if (r != 0)
-		return sft_fail(err, r, "cannot run fusermount3: %s", strerror(r));
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -1;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, fds[1], STDERR_FILENO);
+	int r = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	posix_spawn_file_actions_destroy(&actions);
+	close(fds[1]);
+	while (r == 0 &&
+	       ((n = read(fds[0], said + len, size - 1 - len)) > 0 || (n < 0 && errno == EINTR)))
+		len += n > 0 ? (size_t)n : 0;
+	said[len] = '\0';
+	close(fds[0]);
+	while (r == 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
-	if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		return sft_fail(err, EBUSY, "fusermount3 could not unmount it");
-	return 0;
+	errno = r;
+	return r == 0 ? status : -1;
+}
+
+/* fusermount3 is set-uid root and unmounts what the user has mounted. */
+static int run_fusermount(const char *mountpoint, struct sft_error *err)
+{
+	char said[512];
+	int status = spawn_fusermount(mountpoint, said, sizeof(said));
+	if (status == -1)
+		return sft_fail(err, errno, "cannot run fusermount3: %s", strerror(errno));
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	if (strstr(said, strerror(EBUSY)))
+		return refused(EBUSY, err);
+	said[strcspn(said, "\n")] = '\0';
+	return sft_fail(err, EPERM, "fusermount3 could not unmount it: %s", said);
 }
 
 int mountpoint_unmount(const char *mountpoint, struct sft_error *err)
 {
 	if (umount2(mountpoint, UMOUNT_NOFOLLOW) == 0)
 		return 0;
-	if (errno == EPERM)
-		return run_fusermount(mountpoint, err);
-	return sft_fail(err, errno, "%s",
-			errno == EBUSY ? "is in use, by a program with an open file or "
-					 "its working directory there"
-				       : strerror(errno));
+	return errno == EPERM ? run_fusermount(mountpoint, err) : refused(errno, err);
 }
 
 void mountpoint_raise_read_ahead(dev_t device)

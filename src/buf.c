@@ -46,6 +46,23 @@ void sft_buf_add(struct sft_buf *b, const void *bytes, size_t n)
 	b->data[b->len] = '\0';
 }
 
+void sft_buf_text(struct sft_buf *b, const char *text)
+{
+	sft_buf_add(b, text, strlen(text));
+}
+
+void sft_buf_u64(struct sft_buf *b, uint64_t value)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	sft_buf_add(b, digits + at, sizeof(digits) - at);
+}
+
 void sft_buf_printf(struct sft_buf *b, const char *fmt, ...)
 {
 	va_list ap;

@@ -23,27 +23,9 @@ static int compare_tensors(uint32_t a, uint32_t b, const void *ctx)
 	return sft_name_compare(x->name, x->name_len, y->name, y->name_len);
 }
 
-static void add_text(struct sft_buf *b, const char *text)
-{
-	sft_buf_add(b, text, strlen(text));
-}
-
-/* Not printf: a header has five numbers a tensor, and up to a million tensors. */
-static void add_u64(struct sft_buf *b, uint64_t value)
-{
-	char digits[20];
-	size_t at = sizeof(digits);
-
-	do {
-		digits[--at] = (char)('0' + value % 10);
-		value /= 10;
-	} while (value);
-	sft_buf_add(b, digits + at, sizeof(digits) - at);
-}
-
 static void add_metadata(struct sft_buf *b, const struct sft_metadata *metadata)
 {
-	add_text(b, "\"__metadata__\":{");
+	sft_buf_text(b, "\"__metadata__\":{");
 	for (uint32_t i = 0; i < metadata->count; i++) {
 		const struct sft_pair *pair = &metadata->pairs[i];
 
@@ -59,19 +41,19 @@ static void add_metadata(struct sft_buf *b, const struct sft_metadata *metadata)
 static void add_tensor(struct sft_buf *b, const struct plan_tensor *t)
 {
 	sft_buf_json(b, t->name, t->name_len);
-	add_text(b, ":{\"dtype\":\"");
-	add_text(b, sft_dtype_name(t->dtype));
-	add_text(b, "\",\"shape\":[");
+	sft_buf_text(b, ":{\"dtype\":\"");
+	sft_buf_text(b, sft_dtype_name(t->dtype));
+	sft_buf_text(b, "\",\"shape\":[");
 	for (uint32_t i = 0; i < t->rank; i++) {
 		if (i)
 			sft_buf_add(b, ",", 1);
-		add_u64(b, t->shape[i]);
+		sft_buf_u64(b, t->shape[i]);
 	}
-	add_text(b, "],\"data_offsets\":[");
-	add_u64(b, t->begin);
+	sft_buf_text(b, "],\"data_offsets\":[");
+	sft_buf_u64(b, t->begin);
 	sft_buf_add(b, ",", 1);
-	add_u64(b, t->begin + t->nbytes);
-	add_text(b, "]}");
+	sft_buf_u64(b, t->begin + t->nbytes);
+	sft_buf_text(b, "]}");
 }
 
 /* Lay the sorted tensors end to end. */

@@ -60,6 +60,9 @@ struct sft_buf {
 	bool failed;
 };
 void sft_buf_add(struct sft_buf *b, const void *bytes, size_t n);
+void sft_buf_text(struct sft_buf *b, const char *text);
+/* In decimal; much faster than printf, where there are a million. */
+void sft_buf_u64(struct sft_buf *b, uint64_t value);
 void sft_buf_printf(struct sft_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /*
  * Add a JSON string literal, escaped as serde_json does: \" \\ \b \f \n \r \t, \u00xx below 0x20. A

@@ -3,6 +3,7 @@
 
 #include "fs.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <fuse_log.h>
 #include <stdarg.h>
@@ -87,6 +88,9 @@ static void from_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
 		return;
 	}
 	text[strcspn(text, "\n")] = '\0';
+	/* The end of a connection, as one thread may see it (session.c); nothing to tell of. */
+	if (strstr(text, "reading device") && strstr(text, strerror(ECONNABORTED)))
+		return;
 	if (level == FUSE_LOG_DEBUG)
 		fprintf(stderr, "%s\n", text);
 	else if (text[0])

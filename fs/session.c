@@ -134,10 +134,19 @@ static struct fuse_session *new_session(struct fs *fs)
 	return se;
 }
 
+/*
+ * A thread that has just taken a request when the connection ends is told ECONNABORTED where others
+ * are told ENODEV (fuse_dev_do_read in the kernel); both are the end, not an error.
+ */
+static int loop_result(int r)
+{
+	return r == -ECONNABORTED ? 0 : r;
+}
+
 static int loop(const struct fs *fs)
 {
 	if (fs->opt->single_thread)
-		return fuse_session_loop(fs->se);
+		return loop_result(fuse_session_loop(fs->se));
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
 	if (!config)
 		return -ENOMEM;
@@ -146,7 +155,7 @@ static int loop(const struct fs *fs)
 		fuse_loop_cfg_set_max_threads(config, fs->opt->max_threads);
 	int r = fuse_session_loop_mt(fs->se, config);
 	fuse_loop_cfg_destroy(config);
-	return r;
+	return loop_result(r);
 }
 
 /* ---- signals ---- */

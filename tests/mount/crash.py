@@ -160,7 +160,7 @@ class Changer:
         try:
             while not self.test.stopped:
                 self.issued = (self.at + 1) % len(self.states)
-                (old, before), (new, shape) = self.states[self.at], self.states[self.issued]
+                (old, _), (new, shape) = self.states[self.at], self.states[self.issued]
                 if old != new:
                     os.rename(os.path.join(self.test.mnt, old), os.path.join(self.test.mnt, new))
                 else:

@@ -48,6 +48,14 @@ check "the helper: bytes" cmp <(reader cut "$T/a.safetensors" x.y) "$T/mnt/x/y"
 check_errno "the helper: read-only" EROFS touch "$T/mnt/x/y"
 check "umount" unmount "$T/mnt"
 
+# mount(8) passes rw of its own accord; editing has a word of its own.
+run mount -t fuse.safetensorfs -o edit "$T/a.safetensors" "$T/mnt"
+check_eq "mount -o edit ($err)" 0 "$rc"
+check_eq "mount -o edit: silence" "" "$out$err"
+printf edited | dd of="$T/mnt/x.y" bs=1 seek=7 conv=notrunc status=none
+check "mount -o edit: umount" "$SAFETENSORFS" umount "$T/mnt"
+check_eq "mount -o edit: committed" edited "$(reader cut "$T/a.safetensors" x.y | tail -c +8 | head -c 6)"
+
 run mount -t fuse.safetensorfs -o bogus "$T/a.safetensors" "$T/mnt"
 check_match "a wrong option is named" 'bogus' "$err"
 check "nothing is mounted" is_unmounted "$T/mnt"

@@ -27,7 +27,8 @@ enum fs_commit_result { FS_COMMIT_NONE, FS_COMMITTED, FS_COMMIT_FAILED };
 struct fs {
 	const struct options *opt;
 	const char *mountpoint; /* absolute */
-	char device[32];	/* "MAJOR:MINOR" of the mount (mountpoint_is_mounted) */
+	char device[32];	/* "MAJOR:MINOR" of the mount, once device_known */
+	atomic_bool device_known;
 	struct fuse_session *se;
 	pthread_t main_thread;
 	atomic_bool ended_by_signal; /* edit mounts */

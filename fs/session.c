@@ -203,8 +203,9 @@ static void *end_on_signal(void *ctx)
 	atomic_store(&fs->ended_by_signal, true);
 	/* After umount -l something else may be mounted there. */
 	char device[MOUNTPOINT_DEVICE_MAX];
-	bool ours =
-		mountpoint_is_mounted(fs->mountpoint, device) && strcmp(device, fs->device) == 0;
+	bool ours = atomic_load(&fs->device_known) &&
+		    mountpoint_is_mounted(fs->mountpoint, device) &&
+		    strcmp(device, fs->device) == 0;
 	int r = ours ? mountpoint_unmount(fs->mountpoint, NULL) : -EINVAL;
 	if (r < 0) {
 		if (r == -EBUSY)
@@ -274,7 +275,7 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 	}
 	if (said[0])
 		log_warning(fs->opt->mountpoint, "%s", said);
-	mountpoint_is_mounted(fs->mountpoint, fs->device);
+	atomic_store(&fs->device_known, mountpoint_is_mounted(fs->mountpoint, fs->device));
 	mounted(ctx);
 	r = loop(fs);
 	/* A killed connection leaves the mount there, dead; an ordinary unmount does not. */

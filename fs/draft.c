@@ -293,7 +293,7 @@ static int apply_npy(struct fs *fs, const struct edit_name *name, const char *fi
 	if (r == 0 && old != SFT_NO_ID) {
 		tree_set_id(fs->tree, entry, id);
 		*replaced = tree_ino(entry, TREE_TENSOR);
-		edit_touch(fs, *replaced);
+		edit_mark_replaced(fs, *replaced);
 	} else if (r == 0) {
 		r = tree_add(fs->tree, name->parent, file_name, name->base_len, 0, id, NULL);
 	}

@@ -129,6 +129,25 @@ void edit_set_owner(struct fs *fs, uint64_t ino, mode_t mode, uid_t uid, gid_t g
 	edit_touch(fs, ino);
 }
 
+void edit_mark_replaced(struct fs *fs, uint64_t ino)
+{
+	edit_touch(fs, ino);
+	pthread_mutex_lock(&fs->edits->lock);
+	struct edit_node *n = edit_node(fs, ino);
+	if (n)
+		n->replaced = true;
+	pthread_mutex_unlock(&fs->edits->lock);
+}
+
+bool edit_was_replaced(struct fs *fs, uint64_t ino)
+{
+	pthread_mutex_lock(&fs->edits->lock);
+	const struct edit_node *n = find_node(fs->edits, ino);
+	bool replaced = n && n->replaced;
+	pthread_mutex_unlock(&fs->edits->lock);
+	return replaced;
+}
+
 bool edit_is_open(struct fs *fs, uint64_t ino)
 {
 	pthread_mutex_lock(&fs->edits->lock);

@@ -26,6 +26,7 @@ struct edit_node {
 	uint64_t ino;
 	uint32_t opens;
 	bool has_mode, has_owner, has_times;
+	bool replaced; /* edit_mark_replaced() */
 	mode_t mode;
 	uid_t uid;
 	gid_t gid;
@@ -61,7 +62,7 @@ struct fs_edit {
 	pthread_mutex_t notify_lock;
 	pthread_cond_t notify_wake, notify_done;
 	uint64_t notify_ino; /* 0: nothing to do */
-	bool notify_name;    /* its name, not its bytes */
+	off_t notify_offset; /* from which on its bytes are to be forgotten; below 0: none are */
 };
 
 static inline struct edit_handle *edit_handle(const struct fuse_file_info *fi)
@@ -121,6 +122,12 @@ struct edit_node *edit_node(struct fs *fs, uint64_t ino);
 void edit_apply_attr(struct fs *fs, uint64_t ino, struct stat *st);
 /* It was written now. */
 void edit_touch(struct fs *fs, uint64_t ino);
+/*
+ * It was replaced by another way than its own file, so what the kernel has of it is wrong. Its size
+ * it asks for again only where somebody wants to know: so an O_APPEND may come with the old end.
+ */
+void edit_mark_replaced(struct fs *fs, uint64_t ino);
+bool edit_was_replaced(struct fs *fs, uint64_t ino);
 /* A new file: mode and owner are the creator's. */
 void edit_set_owner(struct fs *fs, uint64_t ino, mode_t mode, uid_t uid, gid_t gid);
 bool edit_is_open(struct fs *fs, uint64_t ino);
@@ -137,15 +144,11 @@ void edit_after_commit(struct fs *fs);
 
 /*
  * Make the kernel forget what it has cached of a tensor that was replaced by another way than its
- * own file: its bytes; and its size, which is asked for again when a path is looked up, so the name
- * is what it has to forget. Nobody else makes it ask: an O_APPEND would go to the old end.
- *
- * It is done in a thread of its own, since the kernel may ask us something first; waits for it, a
- * second at most. Without any lock; for the size neither while the kernel holds the directory's, as
- * it does until a rename is replied to.
+ * own file: its attributes, and its bytes where somebody has it open (who opens it later gets new
+ * ones, see edit_mark_replaced). It is done in a thread of its own, since the kernel may ask us
+ * something first; waits for it, a second at most. Without any lock.
  */
-void edit_forget_bytes(struct fs *fs, uint64_t ino);
-void edit_forget_size(struct fs *fs, uint64_t ino);
+void edit_forget_cached(struct fs *fs, uint64_t ino);
 void edit_notify_stop(struct fs_edit *ed);
 
 /* A key for a scratch file that has no name in the tree, into `key`; returns its length. */

@@ -3,19 +3,6 @@
 
 #include <time.h>
 
-/* Its name, where it has one still. */
-static void forget_name(struct fs *fs, uint64_t ino)
-{
-	char name[TREE_NAME_MAX + 1];
-	fs_read_lock(fs);
-	bool dead = tree_entry(fs->tree, tree_ino_entry(ino))->flags & TREE_DEAD;
-	uint64_t parent = tree_parent(fs->tree, ino);
-	size_t n = tree_name(fs->tree, ino, name);
-	fs_unlock(fs);
-	if (!dead)
-		fuse_lowlevel_notify_inval_entry(fs->se, parent, name, n);
-}
-
 static void *notifier(void *ctx)
 {
 	struct fs *fs = ctx;
@@ -23,16 +10,13 @@ static void *notifier(void *ctx)
 	pthread_mutex_lock(&ed->notify_lock);
 	while (!ed->notifier_stop) {
 		uint64_t ino = ed->notify_ino;
-		bool name = ed->notify_name;
+		off_t offset = ed->notify_offset;
 		if (!ino) {
 			pthread_cond_wait(&ed->notify_wake, &ed->notify_lock);
 			continue;
 		}
 		pthread_mutex_unlock(&ed->notify_lock);
-		if (name)
-			forget_name(fs, ino);
-		else
-			fuse_lowlevel_notify_inval_inode(fs->se, ino, 0, 0);
+		fuse_lowlevel_notify_inval_inode(fs->se, ino, offset, 0);
 		pthread_mutex_lock(&ed->notify_lock);
 		ed->notify_ino = 0;
 		pthread_cond_broadcast(&ed->notify_done);
@@ -41,10 +25,13 @@ static void *notifier(void *ctx)
 	return NULL;
 }
 
-static void notify(struct fs *fs, uint64_t ino, bool name)
+void edit_forget_cached(struct fs *fs, uint64_t ino)
 {
 	struct fs_edit *ed = fs->edits;
 	struct timespec until;
+	/* Below 0: attributes only. Pages may be locked, so that the kernel waits for somebody who
+	 * waits for us, and were we killed then, for ever. So only where that is needed. */
+	off_t offset = edit_is_open(fs, ino) ? 0 : -1;
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += 1;
 	pthread_mutex_lock(&ed->notify_lock);
@@ -54,22 +41,12 @@ static void notify(struct fs *fs, uint64_t ino, bool name)
 	       pthread_cond_timedwait(&ed->notify_done, &ed->notify_lock, &until) == 0)
 		;
 	ed->notify_ino = ino;
-	ed->notify_name = name;
+	ed->notify_offset = offset;
 	pthread_cond_signal(&ed->notify_wake);
 	while (ed->notifier_runs && ed->notify_ino == ino &&
 	       pthread_cond_timedwait(&ed->notify_done, &ed->notify_lock, &until) == 0)
 		;
 	pthread_mutex_unlock(&ed->notify_lock);
-}
-
-void edit_forget_bytes(struct fs *fs, uint64_t ino)
-{
-	notify(fs, ino, false);
-}
-
-void edit_forget_size(struct fs *fs, uint64_t ino)
-{
-	notify(fs, ino, true);
 }
 
 void edit_notify_stop(struct fs_edit *ed)

@@ -28,9 +28,12 @@ static void set_unflushed(struct fs *fs, struct edit_handle *h, bool unflushed)
 /* ---- write, truncate, attributes ---- */
 
 static int write_bytes(struct fs *fs, struct edit_handle *h, const char *buf, size_t size,
-		       uint64_t offset)
+		       uint64_t offset, bool append)
 {
 	if (h->draft == SFT_NO_ID && !edit_is_view(h->ino)) {
+		/* We know where it ends; of one that was replaced the kernel may not. */
+		if (append)
+			offset = fs_tensor_nbytes(fs, edit_id(fs, h->ino));
 		int r = sft_overlay_write(fs->overlay, edit_id(fs, h->ino), buf, size, offset,
 					  NULL);
 		h->changed = true;
@@ -55,7 +58,8 @@ static void fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t 
 		r = fs_commit(fs, &err);
 	} else {
 		fs_change_begin(fs);
-		r = write_bytes(fs, h, buf, size, (uint64_t)offset);
+		r = write_bytes(fs, h, buf, size, (uint64_t)offset,
+				fi->flags & O_APPEND && !fi->writepage);
 		fs_change_end(fs);
 		set_unflushed(fs, h, true);
 	}
@@ -246,10 +250,8 @@ static int finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
 	if (r == 0 && sync)
 		r = sft_overlay_sync(fs->overlay, &err);
 	pthread_mutex_unlock(&fs->edit);
-	if (replaced) {
-		edit_forget_bytes(fs, replaced);
-		edit_forget_size(fs, replaced);
-	}
+	if (replaced)
+		edit_forget_cached(fs, replaced);
 	return r;
 }
 

@@ -276,10 +276,8 @@ void fs_op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_
 		r = rename_node(fs, ino, &t, &replaced);
 	fs_change_end(fs);
 	if (replaced)
-		edit_forget_bytes(fs, replaced);
+		edit_forget_cached(fs, replaced);
 	fuse_reply_err(req, -r);
-	if (replaced)
-		edit_forget_size(fs, replaced);
 }
 
 /* ---- directories, and what cannot be ---- */

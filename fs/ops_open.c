@@ -105,17 +105,19 @@ static int open_error(uint64_t ino, bool writable)
 	return 0;
 }
 
-static void reply_open_info(const struct fs *fs, uint64_t ino, bool writable,
-			    struct fuse_file_info *fi)
+static void reply_open_info(struct fs *fs, uint64_t ino, bool writable, struct fuse_file_info *fi)
 {
 	enum tree_kind kind = tree_ino_kind(ino);
 	/* The kernel knows of every change to a tensor's file; nobody tells it of one to a view. A
 	 * view is read as it was when opened, and a .npy through the page cache, so that it can be
 	 * mapped. */
-	fi->keep_cache = kind == TREE_TENSOR;
+	bool replaced = kind == TREE_TENSOR && edit_was_replaced(fs, ino);
+	fi->keep_cache = kind == TREE_TENSOR && !replaced;
 	fi->direct_io = fs->opt->direct_io ||
 			(kind != TREE_TENSOR && kind != TREE_NPY && kind != TREE_F32) ||
-			(kind == TREE_NPY && writable);
+			(kind == TREE_NPY && writable) ||
+			/* An append may go to another place than the kernel thinks. */
+			(replaced && fi->flags & O_APPEND);
 }
 
 void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

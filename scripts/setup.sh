@@ -4,7 +4,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export DEBIAN_FRONTEND=noninteractive
 
 packages_build=(gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 libjsmn-dev python3)
-packages_test=(libcmocka-dev python3-numpy attr jq rsync mount util-linux procps mandoc)
+packages_test=(libcmocka-dev python3-numpy attr jq rsync mount util-linux procps mandoc vim moreutils
+    xfsprogs e2fsprogs)
 packages_ci=(clang)
 
 say() {

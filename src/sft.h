@@ -303,7 +303,6 @@ const char *sft_overlay_staging(const struct sft_overlay *ov); /* the directory 
 
 #define SFT_NO_ID UINT32_MAX
 #define SFT_SHARD_AUTO UINT32_MAX
-#define SFT_NO_DTYPE SFT_DTYPE_COUNT
 
 /* A tensor as it is now, or a scratch file. Valid until the overlay changes. */
 struct sft_entry {

@@ -105,7 +105,8 @@ class Worker:
             return
         size = len(self.files[name].data)
         at = self.rng.randrange(size + 1 if within else min(size + 100_000, LONGEST))
-        data = self.some_bytes(min(LONGEST - at, size - at if within else 70_000))
+        # Appends may have made it longer than the longest.
+        data = self.some_bytes(max(0, min(LONGEST - at, size - at if within else 70_000)))
         self.about = f" {len(data)} at {at}"
         self.opened(name, os.O_WRONLY, lambda fd: self.step(
             lambda: put(fd, data, at), {name: self.patched(name, at, data)}))

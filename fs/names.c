@@ -164,17 +164,6 @@ uint64_t name_hash(const char *name, size_t len)
 	return hash;
 }
 
-bool name_is_cut(const char *file_name, size_t len)
-{
-	if (len < CUT_TAIL || memcmp(file_name + len - CUT_TAIL, CUT_MARK, strlen(CUT_MARK)) != 0)
-		return false;
-	for (size_t i = len - CUT_HASH_DIGITS; i < len; i++) {
-		if (hex_value(file_name[i]) < 0 || (file_name[i] >= 'A' && file_name[i] <= 'F'))
-			return false;
-	}
-	return true;
-}
-
 bool name_is_scratch(const char *file_name, size_t len)
 {
 	return len > 0 && (file_name[0] == '.' || file_name[len - 1] == '~');

@@ -31,9 +31,6 @@ bool name_decode(const char *file_name, size_t len, char *out, size_t *out_len);
 /* FNV-1a, 64 bits. */
 uint64_t name_hash(const char *name, size_t len);
 
-/* Whether the file name has the form of a cut one: `...%~` and 16 lower-case hex digits. */
-bool name_is_cut(const char *file_name, size_t len);
-
 /* Scratch names begin with `.` or end in `~`; they are never part of a checkpoint. */
 bool name_is_scratch(const char *file_name, size_t len);
 

@@ -109,7 +109,6 @@ static void cuts_between_characters_and_escapes(void **state)
 		assert_string_equal(file_name, expected);
 		assert_int_equal(n, strlen(expected));
 		assert_true(was_cut);
-		assert_true(name_is_cut(file_name, n));
 		assert_false(name_decode(file_name, n, name, &n));
 	}
 }
@@ -172,35 +171,34 @@ static void decode_refuses_what_encode_does_not_write(void **state)
 	}
 }
 
-static void knows_cut_and_scratch_names(void **state)
+static void knows_scratch_names(void **state)
 {
 	static const struct {
 		const char *file_name;
-		bool is_cut, scratch;
+		bool scratch;
 	} names[] = {
-		{ "", false, false },
-		{ "a", false, false },
-		{ ".", false, true },
-		{ ".a", false, true },
-		{ "a~", false, true },
-		{ "~", false, true },
-		{ "~a", false, false },
-		{ "%2Ea", false, false },
-		{ "a%7E", false, false },
-		{ "a%~0123456789abcdef", true, false },
-		{ "%~0123456789abcdef", true, false },
-		{ ".%~0123456789abcdef", true, true },
-		{ "a%~0123456789ABCDEF", false, false },
-		{ "a%~0123456789abcde", false, false },
-		{ "a%~0123456789abcdeg", false, false },
-		{ "a%~0123456789abcdef0", false, false },
-		{ "a%~0123456789abcdef~", false, true },
+		{ "", false },
+		{ "a", false },
+		{ ".", true },
+		{ ".a", true },
+		{ "a~", true },
+		{ "~", true },
+		{ "~a", false },
+		{ "%2Ea", false },
+		{ "a%7E", false },
+		{ "a%~0123456789abcdef", false },
+		{ "%~0123456789abcdef", false },
+		{ ".%~0123456789abcdef", true },
+		{ "a%~0123456789ABCDEF", false },
+		{ "a%~0123456789abcde", false },
+		{ "a%~0123456789abcdeg", false },
+		{ "a%~0123456789abcdef0", false },
+		{ "a%~0123456789abcdef~", true },
 	};
 
 	for (size_t i = 0; i < COUNT(names); i++) {
 		size_t n = strlen(names[i].file_name);
 
-		assert_int_equal(name_is_cut(names[i].file_name, n), names[i].is_cut);
 		assert_int_equal(name_is_scratch(names[i].file_name, n), names[i].scratch);
 	}
 }
@@ -228,7 +226,6 @@ static void random_names_come_back(void **state)
 		assert_true(n > 0 && n <= NAME_ENCODED_MAX && strlen(file_name) == n);
 		assert_null(strchr(file_name, '/'));
 		assert_false(name_is_scratch(file_name, n));
-		assert_int_equal(name_is_cut(file_name, n), was_cut);
 		assert_int_equal(name_decode(file_name, n, name, &n), !was_cut);
 		if (was_cut)
 			continue;
@@ -321,7 +318,7 @@ int main(void)
 		cmocka_unit_test(cuts_between_characters_and_escapes),
 		cmocka_unit_test(cuts_what_is_not_utf8),
 		cmocka_unit_test(decode_refuses_what_encode_does_not_write),
-		cmocka_unit_test(knows_cut_and_scratch_names),
+		cmocka_unit_test(knows_scratch_names),
 		cmocka_unit_test(hash_is_fnv1a),
 		cmocka_unit_test(random_names_come_back),
 		cmocka_unit_test(file_names_collide_with_nothing_special),

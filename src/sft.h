@@ -24,9 +24,9 @@
 /* ---- errors (error.c) ---- */
 
 struct sft_error {
-	int errnum;      /* positive errno value, 0 while nothing has failed */
+	int errnum;	 /* positive errno value, 0 while nothing has failed */
 	uint64_t offset; /* byte of the file or text at fault, where one is; else 0 */
-	char msg[512];   /* one line without a newline; control characters are escaped */
+	char msg[512];	 /* one line without a newline; control characters are escaped */
 };
 
 /*
@@ -120,12 +120,12 @@ int sft_shape_nbytes(enum sft_dtype dtype, const uint64_t *shape, uint32_t rank,
 struct sft_tensor {
 	const char *name;      /* decoded, UTF-8, may hold NULs; a NUL follows */
 	const uint64_t *shape; /* `rank` dimensions, in elements */
-	uint64_t begin;        /* bytes from the start of the data section */
+	uint64_t begin;	       /* bytes from the start of the data section */
 	uint64_t nbytes;
 	uint32_t name_len; /* bytes */
 	uint32_t rank;
 	uint32_t shard; /* position in the checkpoint's list of shards */
-	uint8_t dtype;  /* enum sft_dtype */
+	uint8_t dtype;	/* enum sft_dtype */
 };
 
 struct sft_pair {
@@ -158,7 +158,8 @@ size_t sft_index_count(const struct sft_index *index);
 /* Tensors in byte order of their names; i is below the count. */
 const struct sft_tensor *sft_index_at(const struct sft_index *index, size_t i);
 /* NULL where there is none of that name. */
-const struct sft_tensor *sft_index_find(const struct sft_index *index, const char *name, size_t len);
+const struct sft_tensor *sft_index_find(const struct sft_index *index, const char *name,
+					size_t len);
 const struct sft_metadata *sft_index_metadata(const struct sft_index *index);
 /* Byte order of two names: negative, 0, positive. A prefix comes first. */
 int sft_name_compare(const char *a, size_t a_len, const char *b, size_t b_len);
@@ -205,9 +206,9 @@ int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struc
 void sft_file_free(struct sft_file *file);
 
 const struct sft_index *sft_file_index(const struct sft_file *file);
-const char *sft_file_path(const struct sft_file *file); /* as given */
+const char *sft_file_path(const struct sft_file *file);	       /* as given */
 const struct stat *sft_file_stat(const struct sft_file *file); /* as it was when opened */
-int sft_file_fd(const struct sft_file *file);                   /* open for reading, file's own */
+int sft_file_fd(const struct sft_file *file);		       /* open for reading, file's own */
 /* Bytes from the start of the file to the data section: 8 + N. */
 uint64_t sft_file_data_offset(const struct sft_file *file);
 /*
@@ -229,7 +230,7 @@ enum {
 struct sft_checkpoint;
 
 struct sft_shard {
-	const char *name;            /* file name inside the directory, or the file's own */
+	const char *name;	     /* file name inside the directory, or the file's own */
 	const struct sft_file *file; /* NULL where it is missing (SFT_PARTIAL) */
 };
 
@@ -279,8 +280,8 @@ struct sft_overlay_options {
 	const char *staging; /* directory; NULL: `.NAME.safetensorfs` beside the resolved source, or
 				`.safetensorfs` in a source directory */
 	const char *output;  /* file, or directory for a directory; NULL: the source itself */
-	bool inplace;        /* commit by writing into the source where the layout is unchanged */
-	unsigned flags;      /* SFT_PARTIAL, SFT_SAME_NAMES */
+	bool inplace;	     /* commit by writing into the source where the layout is unchanged */
+	unsigned flags;	     /* SFT_PARTIAL, SFT_SAME_NAMES */
 };
 
 /*
@@ -348,7 +349,7 @@ enum sft_region_kind { SFT_REGION_SOURCE, SFT_REGION_STAGED, SFT_REGION_ZERO };
 struct sft_region {
 	enum sft_region_kind kind;
 	const struct sft_file *file; /* SOURCE */
-	uint64_t offset;             /* SOURCE: in the file; STAGED: in the staging's blocks */
+	uint64_t offset;	     /* SOURCE: in the file; STAGED: in the staging's blocks */
 	uint64_t length;
 };
 /* The regions of [offset, offset + length) of a tensor, which lies inside it; at most `max`, so
@@ -404,7 +405,8 @@ struct sft_progress {
  */
 int sft_overlay_commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
 		       struct sft_error *err);
-/* Write the staging's `result` file for a failure that the library does not know of. Best effort. */
+/* Write the staging's `result` file for a failure that the library does not know of. Best effort.
+ */
 void sft_overlay_set_result(struct sft_overlay *ov, const char *text);
 /* Take the committed state as the new base: nothing is staged any more. Cannot fail. */
 void sft_overlay_adopt(struct sft_overlay *ov);

@@ -52,11 +52,10 @@ static int push(struct walk *w, const struct sft_region *region, uint64_t out,
 		struct sft_error *err)
 {
 	struct commit_piece *p = &w->piece;
+	const struct sft_region last = { p->kind, p->file, p->in, p->length };
 	int r = 0;
 
-	if (p->length && p->kind == region->kind &&
-	    (p->kind == SFT_REGION_ZERO ||
-	     (p->file == region->file && p->in + p->length == region->offset))) {
+	if (p->length && region_goes_on(&last, region)) {
 		p->length += region->length;
 		return 0;
 	}
@@ -69,20 +68,14 @@ static int push(struct walk *w, const struct sft_region *region, uint64_t out,
 static int push_tensor(struct walk *w, const struct sft_overlay *ov, const struct plan_shard *s,
 		       const struct plan_tensor *t, struct sft_error *err)
 {
-	const struct sft_file *file = sft_checkpoint_shard(ov->base, s->shard)->file;
 	uint64_t done = 0, at = s->header_length + t->begin;
 	struct sft_quoted q;
 	int r = 0;
 
-	if (t->hidden) {
-		const struct sft_region region = { SFT_REGION_SOURCE, file,
-						   sft_file_data_offset(file) + t->hidden->begin,
-						   t->nbytes };
-		return push(w, &region, at, err);
-	}
 	while (r == 0 && done < t->nbytes) {
 		struct sft_region regions[64];
-		size_t n = sft_overlay_regions(ov, t->id, done, t->nbytes - done, regions, 64);
+		size_t n = plan_regions(ov->base, ov, t->id, t->committed, done, t->nbytes - done,
+					regions, 64);
 
 		if (n == 0)
 			return sft_fail(err, EIO, "tensor %s: its bytes end before %llu",

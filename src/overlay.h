@@ -124,6 +124,7 @@ struct sft_overlay {
 	bool opened;	      /* opening succeeded: freeing may tidy up the staging */
 	char **notes;
 	size_t note_count;
+	uint64_t generation; /* sft_overlay_generation() */
 };
 
 /* ---- io.c: system calls that finish (EINTR, short transfers); -errno ---- */
@@ -185,8 +186,10 @@ int staging_lock(struct sft_overlay *ov, const char *path, struct sft_error *err
 /* ---- plan.c: overlay -> header and regions ---- */
 
 struct plan_tensor {
-	uint32_t id; /* overlay id, or SFT_NO_ID for one that another shard's of its name hides */
-	const struct sft_tensor *hidden;
+	uint32_t id; /* overlay id, or SFT_NO_ID: the bytes are those of `committed` */
+	/* What no overlay shows: one that another shard's of its name hides, or, without an
+	 * overlay, any. Else NULL. */
+	const struct sft_tensor *committed;
 	const char *name;
 	const uint64_t *shape;
 	uint64_t begin, nbytes; /* in the new data section */
@@ -219,6 +222,29 @@ void plan_free(struct plan *plan);
 /* Sort tensors stably; `compare` (as in sort.h) gets `tensors` as its ctx. -ENOMEM. */
 int plan_sort(struct plan_tensor *tensors, size_t count,
 	      int (*compare)(uint32_t a, uint32_t b, const void *ctx));
+/* The same in the order of `begin`. */
+int plan_sort_by_place(struct plan_tensor *tensors, size_t count);
+
+/* The parts of plan_make() that merge.c needs as well. `ov` may be NULL where every tensor is a
+ * committed one. */
+int plan_refuse_problems(const struct sft_overlay *ov, struct sft_error *err);
+struct plan_tensor plan_entry(uint32_t id, const struct sft_entry *e);
+struct plan_tensor plan_committed(const struct sft_tensor *t);
+/* Set `changed` and `same_layout`; with the latter, header_length, file_size, and `begin`. */
+void plan_compare(const struct sft_overlay *ov, struct plan_shard *s,
+		  const struct sft_metadata *metadata, const struct sft_file *file);
+/* Make `header` and put the tensors in its order, at their places. */
+int plan_lay_out(struct plan_shard *s, const struct sft_metadata *metadata, struct sft_error *err);
+/* As sft_overlay_regions, of a planned tensor. */
+size_t plan_regions(const struct sft_checkpoint *ck, const struct sft_overlay *ov, uint32_t id,
+		    const struct sft_tensor *committed, uint64_t offset, uint64_t length,
+		    struct sft_region *regions, size_t max);
+/* Whether b goes on where a ends, in what they come from. */
+static inline bool region_goes_on(const struct sft_region *a, const struct sft_region *b)
+{
+	return a->kind == b->kind && (a->kind == SFT_REGION_ZERO ||
+				      (a->file == b->file && a->offset + a->length == b->offset));
+}
 
 /* header_write.c: the header as the reference library writes it, with its 8 bytes of length; fills
  * in `begin`, sorts `tensors` into the order of the file. EFBIG above SFT_HEADER_MAX. */

@@ -227,6 +227,7 @@ void sft_overlay_adopt(struct sft_overlay *ov)
 
 	if (!ov->next)
 		return;
+	ov->generation++;
 	ov->base = ov->next;
 	ov->next = NULL;
 	ov->base_is_output = ov->options.output != NULL;

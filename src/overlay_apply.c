@@ -16,6 +16,13 @@ static uint64_t blocks_of(uint64_t nbytes)
 	return nbytes / SFT_BLOCK + (nbytes % SFT_BLOCK != 0);
 }
 
+/* What sft_overlay_generation() counts: what is done to a tensor, not to a scratch file. */
+static void count_change(struct sft_overlay *ov, const struct overlay_entry *e)
+{
+	if (!e->pub.scratch)
+		ov->generation++;
+}
+
 uint32_t apply_create(struct sft_overlay *ov, struct overlay_entry *e, uint32_t journal_id)
 {
 	uint32_t id = ov->count++;
@@ -26,6 +33,7 @@ uint32_t apply_create(struct sft_overlay *ov, struct overlay_entry *e, uint32_t 
 	order_add(ov, id);
 	state_resolve(ov, e);
 	state_refresh(ov, e);
+	count_change(ov, e);
 	return id;
 }
 
@@ -52,6 +60,8 @@ static void set_length(struct sft_overlay *ov, struct overlay_entry *e, uint64_t
 	uint64_t end = blocks_of(length), old_end = blocks_of(e->pub.nbytes);
 	uint32_t slot;
 
+	if (e->pub.nbytes != length)
+		count_change(ov, e);
 	e->pub.nbytes = length;
 	if (e->base_length > length)
 		e->base_length = length;
@@ -99,6 +109,7 @@ void apply_declare(struct sft_overlay *ov, struct overlay_entry *e, uint8_t dtyp
 	e->pub.dtype = dtype;
 	e->pub.rank = rank;
 	state_refresh(ov, e);
+	count_change(ov, e);
 }
 
 void apply_remove(struct sft_overlay *ov, uint32_t id)
@@ -106,6 +117,7 @@ void apply_remove(struct sft_overlay *ov, uint32_t id)
 	struct overlay_entry *e = ov->entries[id];
 	const struct sft_tensor *c = e->pub.committed;
 
+	count_change(ov, e);
 	names_remove(ov, id);
 	order_remove(ov, id);
 	apply_drop_blocks(ov, e, 0);
@@ -142,7 +154,9 @@ void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, b
 		e->own_name = NULL;
 		e->pub.name = c->name;
 	}
+	count_change(ov, e);
 	e->pub.scratch = scratch;
+	count_change(ov, e);
 	e->pub.shard = shard;
 	names_add(ov, id);
 	order_add(ov, id);
@@ -155,6 +169,7 @@ void apply_metadata(struct sft_overlay *ov, uint32_t shard, struct sft_metadata 
 	const struct sft_file *file = sft_checkpoint_shard(ov->base, shard)->file;
 	const struct sft_metadata *committed = sft_index_metadata(sft_file_index(file));
 
+	ov->generation++;
 	if (ov->metadata_staged[shard])
 		sft_metadata_free(&ov->metadata[shard]);
 	ov->metadata_staged[shard] = !metadata_equal(metadata, committed);

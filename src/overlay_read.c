@@ -81,8 +81,8 @@ size_t sft_overlay_regions(const struct sft_overlay *ov, uint32_t id, uint64_t o
 	return entry_regions(ov->entries[id], offset, length, regions, max);
 }
 
-static int read_region(const struct sft_overlay *ov, const struct sft_region *r, void *buf,
-		       struct sft_error *err)
+int sft_region_read(const struct sft_overlay *ov, const struct sft_region *r, void *buf,
+		    struct sft_error *err)
 {
 	int e;
 
@@ -112,7 +112,7 @@ static int read_entry(const struct sft_overlay *ov, const struct overlay_entry *
 	while (*done < n &&
 	       (count = entry_regions(e, offset + *done, n - *done, regions, REGIONS)) > 0) {
 		for (size_t i = 0; i < count; i++) {
-			int r = read_region(ov, &regions[i], buf + *done, err);
+			int r = sft_region_read(ov, &regions[i], buf + *done, err);
 
 			if (r < 0)
 				return r;

@@ -233,6 +233,11 @@ void sft_overlay_staged(const struct sft_overlay *ov, uint32_t *tensors, uint64_
 	}
 }
 
+uint64_t sft_overlay_generation(const struct sft_overlay *ov)
+{
+	return ov->generation;
+}
+
 bool sft_overlay_dirty(const struct sft_overlay *ov)
 {
 	uint32_t tensors;

@@ -16,7 +16,7 @@
 
 /* ---- what blocks a commit ---- */
 
-static int refuse_problems(const struct sft_overlay *ov, struct sft_error *err)
+int plan_refuse_problems(const struct sft_overlay *ov, struct sft_error *err)
 {
 	const uint32_t problems = sft_overlay_problems(ov);
 	const struct sft_entry *first = NULL;
@@ -79,11 +79,9 @@ static bool has_hidden(const struct sft_checkpoint *ck)
 	return all != sft_checkpoint_count(ck);
 }
 
-static void add_entry(struct plan *plan, uint32_t id, const struct sft_entry *e)
+struct plan_tensor plan_entry(uint32_t id, const struct sft_entry *e)
 {
-	struct plan_shard *s = &plan->shards[e->shard];
-
-	s->tensors[s->count++] = (struct plan_tensor){
+	return (struct plan_tensor){
 		.id = id,
 		.name = e->name,
 		.shape = e->shape,
@@ -94,13 +92,11 @@ static void add_entry(struct plan *plan, uint32_t id, const struct sft_entry *e)
 	};
 }
 
-static void add_hidden(struct plan *plan, const struct sft_tensor *t)
+struct plan_tensor plan_committed(const struct sft_tensor *t)
 {
-	struct plan_shard *s = &plan->shards[t->shard];
-
-	s->tensors[s->count++] = (struct plan_tensor){
+	return (struct plan_tensor){
 		.id = SFT_NO_ID,
-		.hidden = t,
+		.committed = t,
 		.name = t->name,
 		.shape = t->shape,
 		.nbytes = t->nbytes,
@@ -110,19 +106,22 @@ static void add_hidden(struct plan *plan, const struct sft_tensor *t)
 	};
 }
 
-/* Go through what will be in the checkpoint: count it by shard, or, with `fill`, put it into
- * `tensors`. */
-static void gather(const struct sft_overlay *ov, struct plan *plan, bool fill)
+/* Count it, and put it into its shard where that has room already. */
+static void add(struct plan_shard *s, struct plan_tensor t)
+{
+	if (s->tensors)
+		s->tensors[s->count] = t;
+	s->count++;
+}
+
+/* Go through what will be in the checkpoint, by shard. */
+static void gather(const struct sft_overlay *ov, struct plan *plan)
 {
 	for (uint32_t id = 0; id < sft_overlay_count(ov); id++) {
 		const struct sft_entry *e = sft_overlay_entry(ov, id);
 
-		if (!e->live || e->scratch)
-			continue;
-		if (fill)
-			add_entry(plan, id, e);
-		else
-			plan->shards[e->shard].count++;
+		if (e->live && !e->scratch)
+			add(&plan->shards[e->shard], plan_entry(id, e));
 	}
 	if (!has_hidden(ov->base) || (ov->options.flags & SFT_SAME_NAMES))
 		return;
@@ -133,12 +132,8 @@ static void gather(const struct sft_overlay *ov, struct plan *plan, bool fill)
 		for (size_t k = 0; index && k < sft_index_count(index); k++) {
 			const struct sft_tensor *t = sft_index_at(index, k);
 
-			if (!stays_hidden(ov, t))
-				continue;
-			if (fill)
-				add_hidden(plan, t);
-			else
-				plan->shards[i].count++;
+			if (stays_hidden(ov, t))
+				add(&plan->shards[i], plan_committed(t));
 		}
 	}
 }
@@ -151,7 +146,7 @@ static int collect(const struct sft_overlay *ov, struct plan *plan, struct sft_e
 	if (!plan->shards)
 		return sft_fail(err, ENOMEM, "no memory for the commit");
 	plan->count = count;
-	gather(ov, plan, false);
+	gather(ov, plan);
 	for (size_t i = 0; i < plan->count; i++) {
 		struct plan_shard *s = &plan->shards[i];
 
@@ -161,7 +156,7 @@ static int collect(const struct sft_overlay *ov, struct plan *plan, struct sft_e
 			return sft_fail(err, ENOMEM, "no memory for the commit");
 		s->count = 0;
 	}
-	gather(ov, plan, true);
+	gather(ov, plan);
 	return 0;
 }
 
@@ -192,21 +187,18 @@ static bool same_declared(const struct plan_tensor *t, const struct sft_tensor *
 	       (t->rank == 0 || memcmp(t->shape, old->shape, t->rank * sizeof(*t->shape)) == 0);
 }
 
-/* Compare with the committed file; `begin` becomes the committed place as far as the layout is the
- * same. */
-static void compare_with_committed(const struct sft_overlay *ov, struct plan_shard *s,
-				   const struct sft_file *file)
+void plan_compare(const struct sft_overlay *ov, struct plan_shard *s,
+		  const struct sft_metadata *metadata, const struct sft_file *file)
 {
 	const struct sft_index *index = sft_file_index(file);
 
-	s->same_layout =
-		s->count == sft_index_count(index) &&
-		same_metadata(sft_overlay_metadata(ov, s->shard), sft_index_metadata(index));
+	s->same_layout = s->count == sft_index_count(index) &&
+			 same_metadata(metadata, sft_index_metadata(index));
 	s->changed = !s->same_layout;
 	for (size_t i = 0; s->same_layout && i < s->count; i++) {
 		struct plan_tensor *t = &s->tensors[i];
 		const struct sft_tensor *old = sft_index_find(index, t->name, t->name_len);
-		const struct sft_entry *e = t->hidden ? NULL : sft_overlay_entry(ov, t->id);
+		const struct sft_entry *e = t->committed ? NULL : sft_overlay_entry(ov, t->id);
 
 		if (!old || !same_declared(t, old)) {
 			s->same_layout = false;
@@ -217,6 +209,10 @@ static void compare_with_committed(const struct sft_overlay *ov, struct plan_sha
 		/* What has come to this name from elsewhere has other bytes, staged or not. */
 		if (e && (e->staged || e->committed != old))
 			s->changed = true;
+	}
+	if (s->same_layout) {
+		s->header_length = sft_file_data_offset(file);
+		s->file_size = (uint64_t)sft_file_stat(file)->st_size;
 	}
 }
 
@@ -230,12 +226,15 @@ static int compare_places(uint32_t a, uint32_t b, const void *ctx)
 	return (x->nbytes > y->nbytes) - (x->nbytes < y->nbytes);
 }
 
-/* A new header, and where it puts everything. */
-static int lay_out(const struct sft_overlay *ov, struct plan_shard *s, struct sft_error *err)
+int plan_sort_by_place(struct plan_tensor *tensors, size_t count)
+{
+	return plan_sort(tensors, count, compare_places);
+}
+
+int plan_lay_out(struct plan_shard *s, const struct sft_metadata *metadata, struct sft_error *err)
 {
 	struct sft_buf header = { 0 };
-	int r = header_write(s->tensors, s->count, sft_overlay_metadata(ov, s->shard), &header,
-			     err);
+	int r = header_write(s->tensors, s->count, metadata, &header, err);
 
 	if (r < 0) {
 		sft_buf_free(&header);
@@ -252,6 +251,7 @@ static int lay_out(const struct sft_overlay *ov, struct plan_shard *s, struct sf
 static int plan_shard(const struct sft_overlay *ov, struct plan_shard *s, struct sft_error *err)
 {
 	const struct sft_shard *shard = sft_checkpoint_shard(ov->base, s->shard);
+	const struct sft_metadata *metadata;
 	struct sft_error e = { 0 };
 	struct sft_quoted q;
 	int r = 0;
@@ -262,16 +262,13 @@ static int plan_shard(const struct sft_overlay *ov, struct plan_shard *s, struct
 				shard->name);
 	if (!shard->file)
 		return 0;
-	compare_with_committed(ov, s, shard->file);
-	if (s->same_layout) {
-		s->header_length = sft_file_data_offset(shard->file);
-		s->file_size = (uint64_t)sft_file_stat(shard->file)->st_size;
-		/* Its places matter only where something will be written. */
-		if (s->changed && plan_sort(s->tensors, s->count, compare_places) < 0)
-			r = sft_fail(&e, ENOMEM, "no memory for the commit");
-	} else {
-		r = lay_out(ov, s, &e);
-	}
+	metadata = sft_overlay_metadata(ov, s->shard);
+	plan_compare(ov, s, metadata, shard->file);
+	/* Its places matter only where something will be written. */
+	if (s->same_layout && s->changed && plan_sort_by_place(s->tensors, s->count) < 0)
+		r = sft_fail(&e, ENOMEM, "no memory for the commit");
+	else if (!s->same_layout)
+		r = plan_lay_out(s, metadata, &e);
 	return r < 0 ? sft_fail(err, e.errnum, "%s: %s", shard->name, e.msg) : 0;
 }
 
@@ -280,7 +277,7 @@ int plan_make(const struct sft_overlay *ov, struct plan *plan, struct sft_error 
 	int r;
 
 	memset(plan, 0, sizeof(*plan));
-	r = refuse_problems(ov, err);
+	r = plan_refuse_problems(ov, err);
 	if (r == 0)
 		r = collect(ov, plan, err);
 	for (size_t i = 0; r == 0 && i < plan->count; i++) {
@@ -311,6 +308,21 @@ int plan_sort(struct plan_tensor *tensors, size_t count,
 	free(sorted);
 	free(order);
 	return r;
+}
+
+size_t plan_regions(const struct sft_checkpoint *ck, const struct sft_overlay *ov, uint32_t id,
+		    const struct sft_tensor *committed, uint64_t offset, uint64_t length,
+		    struct sft_region *regions, size_t max)
+{
+	if (!committed)
+		return sft_overlay_regions(ov, id, offset, length, regions, max);
+	regions[0] = (struct sft_region){
+		.kind = SFT_REGION_SOURCE,
+		.file = sft_checkpoint_shard(ck, committed->shard)->file,
+		.offset = sft_checkpoint_offset(ck, committed) + offset,
+		.length = length,
+	};
+	return 1;
 }
 
 void plan_free(struct plan *plan)

@@ -360,6 +360,16 @@ size_t sft_overlay_regions(const struct sft_overlay *ov, uint32_t id, uint64_t o
 int sft_overlay_read(const struct sft_overlay *ov, uint32_t id, void *buf, size_t n,
 		     uint64_t offset, size_t *done, struct sft_error *err);
 
+/* Read all of a region. `ov` may be NULL where it is not STAGED. EIO, errors of pread(2). */
+int sft_region_read(const struct sft_overlay *ov, const struct sft_region *region, void *buf,
+		    struct sft_error *err);
+/*
+ * A number that grows whenever a tensor comes, goes, or changes its name, dtype, shape or length,
+ * when metadata change, and with sft_overlay_adopt(). What was made before of one of these (a
+ * struct sft_merged) is of no use afterwards.
+ */
+uint64_t sft_overlay_generation(const struct sft_overlay *ov);
+
 /* Every change: ENOSPC, EDQUOT, EIO of the staging, with nothing changed; ENOMEM. */
 
 /* A new empty tensor, or scratch file. EEXIST where the name is taken; EINVAL where it is no valid
@@ -386,6 +396,33 @@ int sft_overlay_set_metadata(struct sft_overlay *ov, uint32_t shard,
 			     const struct sft_metadata *metadata, struct sft_error *err);
 /* Every change so far is durable when this returns 0. */
 int sft_overlay_sync(struct sft_overlay *ov, struct sft_error *err);
+
+/* ---- one file from many (merge.c) ---- */
+
+/*
+ * Everything that is shown as the bytes of one .safetensors file: `head`, then the body, which is
+ * regions. Of a single shard it is what a commit would write: the header stays as it is where the
+ * layout is unchanged. Of several, the header is made anew as the reference library writes it, with
+ * the metadata of all of them; of a key that several have, the first one's value.
+ */
+struct sft_merged;
+
+/*
+ * `ov` may be NULL: then the checkpoint as it is, else `ck` is the overlay's. *out is the caller's;
+ * it borrows both, until sft_overlay_generation() changes or `ck` is freed. EINVAL: tensors have
+ * problems; EEXIST: one name is in two shards (SFT_SAME_NAMES); EFBIG: no file can hold it; ENOMEM.
+ * Takes 32 bytes a tensor and, of several shards, the header; while it runs twice that.
+ */
+int sft_merged_make(const struct sft_checkpoint *ck, const struct sft_overlay *ov,
+		    struct sft_merged **out, struct sft_error *err);
+void sft_merged_free(struct sft_merged *m);
+/* The first bytes of the file; may be none. */
+const struct sft_buf *sft_merged_head(const struct sft_merged *m);
+uint64_t sft_merged_body(const struct sft_merged *m); /* bytes behind the head */
+/* The regions of [offset, offset + length) of the body, which lies inside it; at most `max`, so
+ * they may cover less. Returns how many. Neighbours that go on where the last one ends are one. */
+size_t sft_merged_regions(const struct sft_merged *m, uint64_t offset, uint64_t length,
+			  struct sft_region *regions, size_t max);
 
 /* ---- commit (plan.c, commit.c) ---- */
 

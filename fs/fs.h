@@ -37,6 +37,11 @@ struct fs {
 	struct sft_overlay *overlay;	       /* NULL: read-only */
 	struct tree *tree;
 
+	/* merged.c; NULL: nobody has asked, or it cannot be */
+	pthread_mutex_t merged_lock;
+	struct sft_merged *merged;
+	uint64_t merged_generation; /* what it was made of */
+
 #define FS_READAHEAD_SLOTS 64
 	atomic_ullong last_ends[FS_READAHEAD_SLOTS]; /* readahead.c */
 
@@ -84,7 +89,8 @@ static inline void fs_unlock(struct fs *fs)
 		pthread_rwlock_unlock(&fs->lock);
 }
 
-/* ---- tensors.c: tensors by id, whether from the checkpoint or the overlay; under `lock` ---- */
+/* ---- tensors.c, bytes.c: tensors by id, whether from the checkpoint or the overlay; under `lock`
+ * ---- */
 
 #define FS_REASON_MAX 256
 
@@ -97,9 +103,6 @@ bool fs_tensor_is_committed(const struct fs *fs, uint64_t ino);
 uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id);
 /* Read exactly n bytes that lie inside the tensor. -EIO and the like. */
 int fs_tensor_read(const struct fs *fs, uint32_t id, void *buf, size_t n, uint64_t offset);
-/* As sft_overlay_regions. */
-size_t fs_tensor_regions(const struct fs *fs, uint32_t id, uint64_t offset, uint64_t length,
-			 struct sft_region *regions, size_t max);
 /* Whether the node is there: its entry lives, and an F32 node's dtype has that view. */
 bool fs_node_exists(const struct fs *fs, uint64_t ino);
 /* The text of a node that is made, not read: sidecar, metadata, status, progress. False for others.
@@ -107,6 +110,30 @@ bool fs_node_exists(const struct fs *fs, uint64_t ino);
 bool fs_node_text(struct fs *fs, uint64_t ino, struct sft_buf *text);
 /* The bytes of NAME.npy or NAME.f32.npy before the data. */
 void fs_npy_head(const struct fs *fs, uint64_t ino, struct sft_buf *head);
+/*
+ * What the bytes of a file are that is sent as it lies: of a tensor's, its .npy's, and of
+ * model.safetensors: `head`, then `body` bytes, which are regions.
+ */
+struct fs_bytes {
+	const struct fs *fs;
+	uint32_t id;			 /* of the tensor; where there is no `merged` */
+	const struct sft_merged *merged; /* or NULL */
+	struct sft_buf own_head;	 /* to be freed */
+	const struct sft_buf *head;
+	uint64_t body;
+};
+static inline bool fs_is_bytes(uint64_t ino)
+{
+	enum tree_kind kind = tree_ino_kind(ino);
+	return kind == TREE_TENSOR || kind == TREE_NPY || kind == TREE_MERGED;
+}
+/* For such a node. -ENOMEM, errors of fs_merged(). */
+int fs_bytes_of(struct fs *fs, uint64_t ino, struct fs_bytes *out);
+/* As sft_overlay_regions, of the body. */
+size_t fs_bytes_regions(const struct fs_bytes *b, uint64_t offset, uint64_t length,
+			struct sft_region *regions, size_t max);
+/* Read exactly n bytes that lie inside the body. -EIO and the like. */
+int fs_bytes_read(const struct fs_bytes *b, void *buf, size_t n, uint64_t offset);
 /* 0, -ENOENT, -ENOMEM. */
 int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st);
 /* How many tensors are shown, and their bytes. */
@@ -115,6 +142,14 @@ void fs_totals(const struct fs *fs, size_t *tensors, uint64_t *bytes);
 void fs_mark_metadata(struct fs *fs);
 /* What a read-only mount's tree is built of. */
 struct tree_source fs_tree_source(struct fs *fs);
+
+/* ---- merged.c; under `lock` ---- */
+
+/* The inode number that a node of the tree has now. */
+uint64_t fs_current_ino(const struct fs *fs, uint64_t ino);
+/* What model.safetensors is, if the inode number is the present one's; -ESTALE for an earlier
+ * one's, errors of sft_merged_make(). */
+int fs_merged(struct fs *fs, uint64_t ino, const struct sft_merged **out);
 
 /* ---- readahead.c ---- */
 

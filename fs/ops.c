@@ -5,9 +5,9 @@
  * nothing is locked. In an edit mount each takes the shared lock from looking at the tree to
  * sending the reply, since regions and texts borrow from overlay and checkpoint.
  *
- * The data path: fs_op_read -> reply_bytes -> regions -> one writev(2) from the mapping to the
- * kernel. We never touch mapped bytes ourselves: where somebody has truncated the file the writev
- * fails and the reader gets EIO, while the daemon lives.
+ * The data path: fs_op_read -> reply_bytes -> fs_bytes_regions -> one writev(2) from the mapping to
+ * the kernel. We never touch mapped bytes ourselves: where somebody has truncated the file the
+ * writev fails and the reader gets EIO, while the daemon lives.
  */
 #include "fs.h"
 
@@ -63,6 +63,7 @@ static bool is_lasting(const struct fs *fs, uint64_t ino)
 int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
 {
 	memset(e, 0, sizeof(*e));
+	ino = fs_current_ino(fs, ino);
 	int r = fs_node_attr(fs, ino, &e->attr);
 	e->ino = ino;
 	e->attr_timeout = e->entry_timeout = is_lasting(fs, ino) ? FS_FOREVER : 0;
@@ -147,13 +148,13 @@ static bool regions_to_iov(const struct sft_region *regions, size_t n, uint64_t 
 	return size == 0;
 }
 
-/* Reply with bytes [offset, offset + size) of a tensor, `head_len` bytes of `head` before them. */
-static void reply_range(fuse_req_t req, struct fs *fs, uint32_t id, const char *head,
+/* Reply with `head_len` bytes at `head` and then the bytes [offset, offset + size) of the body. */
+static void reply_range(fuse_req_t req, struct fs *fs, const struct fs_bytes *b, const char *head,
 			size_t head_len, uint64_t offset, size_t size)
 {
 	struct sft_region regions[REGIONS_MAX];
 	struct iovec iov[REGIONS_MAX + 1];
-	size_t n = size ? fs_tensor_regions(fs, id, offset, size, regions, REGIONS_MAX) : 0;
+	size_t n = size ? fs_bytes_regions(b, offset, size, regions, REGIONS_MAX) : 0;
 	for (size_t i = 0; i < n; i++) {
 		if (regions[i].kind == SFT_REGION_SOURCE && !source_has(&regions[i])) {
 			fuse_reply_err(req, EIO);
@@ -172,7 +173,7 @@ static void reply_range(fuse_req_t req, struct fs *fs, uint32_t id, const char *
 		return;
 	}
 	memcpy(buf, head, head_len);
-	int r = fs_tensor_read(fs, id, buf + head_len, size, offset);
+	int r = fs_bytes_read(b, buf + head_len, size, offset);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
@@ -180,26 +181,24 @@ static void reply_range(fuse_req_t req, struct fs *fs, uint32_t id, const char *
 	free(buf);
 }
 
-/* A file that is `head` and then all bytes of the tensor. */
-static void reply_bytes(fuse_req_t req, struct fs *fs, uint32_t id, const struct sft_buf *head,
-			size_t size, uint64_t offset)
+static void reply_bytes(fuse_req_t req, struct fs *fs, const struct fs_bytes *b, size_t size,
+			uint64_t offset)
 {
-	uint64_t nbytes = fs_tensor_nbytes(fs, id);
 	size_t from_head = 0;
 	const char *head_at = "";
-	if (offset < head->len) {
-		from_head = head->len - offset < size ? head->len - offset : size;
-		head_at = head->data + offset;
+	if (offset < b->head->len) {
+		from_head = b->head->len - offset < size ? b->head->len - offset : size;
+		head_at = b->head->data + offset;
 		size -= from_head;
 		offset = 0;
 	} else {
-		offset -= head->len;
+		offset -= b->head->len;
 	}
-	if (offset >= nbytes)
+	if (offset >= b->body)
 		size = 0;
-	else if (size > nbytes - offset)
-		size = nbytes - offset;
-	reply_range(req, fs, id, head_at, from_head, offset, size);
+	else if (size > b->body - offset)
+		size = b->body - offset;
+	reply_range(req, fs, b, head_at, from_head, offset, size);
 }
 
 /* The bytes [offset, offset + size) behind the header of NAME.f32.npy, widened into `out`. */
@@ -262,34 +261,42 @@ static void reply_f32(fuse_req_t req, struct fs *fs, uint64_t ino, const struct 
 	free(buf);
 }
 
-void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-		struct fuse_file_info *fi)
+/* What is made, not sent as it lies. */
+static void reply_made(fuse_req_t req, struct fs *fs, uint64_t ino, size_t size, off_t offset)
 {
-	struct fs *fs = fs_of(req);
 	struct sft_buf text = { 0 };
-	fs_read_lock(fs);
-	enum tree_kind kind = tree_ino_kind(ino);
-	if (!fs_node_exists(fs, ino)) {
-		fuse_reply_err(req, ENOENT);
-	} else if (kind == TREE_TENSOR) {
-		reply_bytes(req, fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &text, size,
-			    (uint64_t)offset);
-	} else if (kind == TREE_NPY || kind == TREE_F32) {
+	if (tree_ino_kind(ino) == TREE_F32) {
 		fs_npy_head(fs, ino, &text);
 		if (text.failed)
 			fuse_reply_err(req, ENOMEM);
-		else if (kind == TREE_F32)
-			reply_f32(req, fs, ino, &text, size, (uint64_t)offset);
 		else
-			reply_bytes(req, fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &text,
-				    size, (uint64_t)offset);
+			reply_f32(req, fs, ino, &text, size, (uint64_t)offset);
 	} else if (fs_node_text(fs, ino, &text)) {
 		fs_reply_text(req, &text, size, offset);
 	} else {
 		fuse_reply_buf(req, NULL, 0);
 	}
-	fs_unlock(fs);
 	sft_buf_free(&text);
+}
+
+void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct fs_bytes bytes = { 0 };
+	fs_read_lock(fs);
+	int r = fs_node_exists(fs, ino) ? 0 : -ENOENT;
+	bool as_it_lies = fs_is_bytes(ino);
+	if (r == 0 && as_it_lies)
+		r = fs_bytes_of(fs, ino, &bytes);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else if (as_it_lies)
+		reply_bytes(req, fs, &bytes, size, (uint64_t)offset);
+	else
+		reply_made(req, fs, ino, size, offset);
+	fs_unlock(fs);
+	sft_buf_free(&bytes.own_head);
 }
 
 /* Where nothing has to be known of open files, the kernel need not ask: 36 us become 1.5. */

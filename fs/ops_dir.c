@@ -23,9 +23,12 @@ static ssize_t add_node(fuse_req_t req, struct fs *fs, char *buf, size_t room, c
 		return (ssize_t)fuse_add_direntry(req, buf, room, name, &st, next);
 	}
 	int r = fs_entry_param(fs, ino, &e);
-	if (r < 0)
+	/* One that cannot be made now (model.safetensors) is listed all the same. */
+	if (r < 0 && tree_ino_kind(ino) == TREE_MERGED)
+		e.attr = (struct stat){ .st_ino = ino, .st_mode = S_IFREG };
+	else if (r < 0)
 		return r;
-	if (is_dot)
+	if (is_dot || r < 0)
 		e.ino = 0; /* the kernel links no entry for these */
 	return (ssize_t)fuse_add_direntry_plus(req, buf, room, name, &e, next);
 }

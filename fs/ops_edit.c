@@ -222,8 +222,7 @@ static void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
 {
 	struct fs *fs = fs_of(req);
 	const struct edit_handle *h = edit_handle(fi);
-	enum tree_kind kind = tree_ino_kind(ino);
-	bool has_bytes = kind == TREE_TENSOR || kind == TREE_NPY || kind == TREE_F32;
+	bool has_bytes = fs_is_bytes(ino) || tree_ino_kind(ino) == TREE_F32;
 	fs_read_lock(fs);
 	bool drafted = h->draft != SFT_NO_ID;
 	if (drafted)

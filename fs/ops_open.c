@@ -100,7 +100,7 @@ static int open_error(uint64_t ino, bool writable)
 	enum tree_kind kind = tree_ino_kind(ino);
 	if (writable && kind == TREE_F32)
 		return -EROFS;
-	if (writable && (kind == TREE_STATUS || kind == TREE_PROGRESS))
+	if (writable && (kind == TREE_STATUS || kind == TREE_PROGRESS || kind == TREE_MERGED))
 		return -EACCES;
 	return 0;
 }
@@ -109,12 +109,11 @@ static void reply_open_info(struct fs *fs, uint64_t ino, bool writable, struct f
 {
 	enum tree_kind kind = tree_ino_kind(ino);
 	/* The kernel knows of every change to a tensor's file; nobody tells it of one to a view. A
-	 * view is read as it was when opened, and a .npy through the page cache, so that it can be
-	 * mapped. */
+	 * view is read as it was when opened, and arrays and model.safetensors through the page
+	 * cache, so that they can be mapped. */
 	bool replaced = kind == TREE_TENSOR && edit_was_replaced(fs, ino);
 	fi->keep_cache = kind == TREE_TENSOR && !replaced;
-	fi->direct_io = fs->opt->direct_io ||
-			(kind != TREE_TENSOR && kind != TREE_NPY && kind != TREE_F32) ||
+	fi->direct_io = fs->opt->direct_io || (!fs_is_bytes(ino) && kind != TREE_F32) ||
 			(kind == TREE_NPY && writable) ||
 			/* An append may go to another place than the kernel thinks. */
 			(replaced && fi->flags & O_APPEND);
@@ -133,6 +132,8 @@ void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fs_read_lock(fs);
 	if (!fs_node_exists(fs, ino))
 		r = -ENOENT;
+	else if (ino != fs_current_ino(fs, ino))
+		r = -ESTALE;
 	else if (fs_node_text(fs, ino, &h->text) && h->text.failed)
 		r = -ENOMEM;
 	fs_unlock(fs);

@@ -306,6 +306,7 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 	pthread_rwlockattr_setkind_np(&prefer_writer, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&fs.lock, &prefer_writer);
 	pthread_mutex_init(&fs.edit, NULL);
+	pthread_mutex_init(&fs.merged_lock, NULL);
 	log_adopt_fuse();
 	if (open_source(&fs, &err) < 0) {
 		log_error(o->said_source, "%s", err.msg);
@@ -320,9 +321,11 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 		code = serve(&fs, mounted, ctx);
 	}
 	edit_free(&fs);
+	sft_merged_free(fs.merged);
 	tree_free(fs.tree);
 	sft_checkpoint_free(fs.own_checkpoint);
 	sft_overlay_free(fs.overlay);
+	pthread_mutex_destroy(&fs.merged_lock);
 	pthread_mutex_destroy(&fs.edit);
 	pthread_rwlock_destroy(&fs.lock);
 	pthread_rwlockattr_destroy(&prefer_writer);

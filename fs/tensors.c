@@ -76,34 +76,6 @@ static uint32_t tensor_shard(const struct fs *fs, uint32_t id)
 	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->shard : committed(fs, id)->shard;
 }
 
-int fs_tensor_read(const struct fs *fs, uint32_t id, void *buf, size_t n, uint64_t offset)
-{
-	if (fs->overlay) {
-		size_t done = 0;
-		int r = sft_overlay_read(fs->overlay, id, buf, n, offset, &done, NULL);
-		return r < 0 ? r : done == n ? 0 : -EIO;
-	}
-	const struct sft_tensor *t = committed(fs, id);
-	const struct sft_shard *shard = sft_checkpoint_shard(fs->own_checkpoint, t->shard);
-	return sft_file_read(shard->file, buf, n,
-			     sft_checkpoint_offset(fs->own_checkpoint, t) + offset, NULL);
-}
-
-size_t fs_tensor_regions(const struct fs *fs, uint32_t id, uint64_t offset, uint64_t length,
-			 struct sft_region *regions, size_t max)
-{
-	if (fs->overlay)
-		return sft_overlay_regions(fs->overlay, id, offset, length, regions, max);
-	const struct sft_tensor *t = committed(fs, id);
-	regions[0] = (struct sft_region){
-		.kind = SFT_REGION_SOURCE,
-		.file = sft_checkpoint_shard(fs->own_checkpoint, t->shard)->file,
-		.offset = sft_checkpoint_offset(fs->own_checkpoint, t) + offset,
-		.length = length,
-	};
-	return 1;
-}
-
 /* ---- nodes ---- */
 
 bool fs_node_exists(const struct fs *fs, uint64_t ino)
@@ -122,6 +94,7 @@ bool fs_node_exists(const struct fs *fs, uint64_t ino)
 	case TREE_STATUS:
 	case TREE_COMMIT:
 	case TREE_PROGRESS:
+	case TREE_MERGED:
 		return entry == TREE_ROOT;
 	case TREE_F32:
 		return !is_dir && npy_has_f32(tensor_dtype(fs, e->id));
@@ -207,24 +180,26 @@ void fs_npy_head(const struct fs *fs, uint64_t ino, struct sft_buf *head)
 /* Bytes of a file node. */
 static int node_size(struct fs *fs, uint64_t ino, uint64_t *size)
 {
-	enum tree_kind kind = tree_ino_kind(ino);
-	uint32_t id = tree_entry(fs->tree, tree_ino_entry(ino))->id;
+	struct fs_bytes bytes;
 	struct sft_buf text = { 0 };
-	if (kind == TREE_TENSOR || kind == TREE_COMMIT) {
-		*size = kind == TREE_TENSOR ? fs_tensor_nbytes(fs, id) : 0;
-		return 0;
+	int r;
+	*size = 0;
+	if (fs_is_bytes(ino)) {
+		r = fs_bytes_of(fs, ino, &bytes);
+		*size = r == 0 ? bytes.head->len + bytes.body : 0;
+		sft_buf_free(&bytes.own_head);
+		return r;
 	}
-	if (kind == TREE_NPY || kind == TREE_F32) {
-		uint64_t n = fs_tensor_nbytes(fs, id);
+	if (tree_ino_kind(ino) == TREE_F32) {
+		uint32_t id = tree_entry(fs->tree, tree_ino_entry(ino))->id;
 		fs_npy_head(fs, ino, &text);
-		if (kind == TREE_F32)
-			n = n * 8 / sft_dtype_bits(tensor_dtype(fs, id)) * sizeof(float);
-		*size = text.len + n;
+		*size = fs_tensor_nbytes(fs, id) * 8 / sft_dtype_bits(tensor_dtype(fs, id)) *
+			sizeof(float);
 	} else {
 		fs_node_text(fs, ino, &text);
-		*size = text.len;
 	}
-	int r = text.failed ? -ENOMEM : 0;
+	*size += text.len;
+	r = text.failed ? -ENOMEM : 0;
 	sft_buf_free(&text);
 	return r;
 }
@@ -247,6 +222,34 @@ static void source_attr(const struct fs *fs, uint32_t shard, struct stat *st)
 		st->st_ctim = s->st_ctim;
 	}
 	st->st_mode = S_IFREG | (fs->overlay ? mode : mode & 0444);
+}
+
+static bool is_newer(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
+}
+
+/* Who may read every shard may read it; it is as new as the newest, or as what is staged. */
+static void merged_attr(const struct fs *fs, struct stat *st)
+{
+	const struct sft_checkpoint *ck = fs_checkpoint(fs);
+	source_attr(fs, 0, st);
+	st->st_mode &= ~(mode_t)0333;
+	for (size_t i = 0; i < sft_checkpoint_shards(ck); i++) {
+		const struct sft_file *file = sft_checkpoint_shard(ck, i)->file;
+		const struct stat *s = file ? sft_file_stat(file) : st;
+		st->st_mode &= s->st_mode | S_IFMT;
+		if (s->st_uid != st->st_uid)
+			st->st_mode &= ~(mode_t)0400;
+		if (s->st_gid != st->st_gid)
+			st->st_mode &= ~(mode_t)0040;
+		if (is_newer(&s->st_mtim, &st->st_mtim))
+			st->st_mtim = st->st_ctim = s->st_mtim;
+	}
+	if (fs->overlay && sft_overlay_dirty(fs->overlay)) {
+		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
+		st->st_ctim = st->st_mtim;
+	}
 }
 
 int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
@@ -281,6 +284,10 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 		 */
 		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
 		st->st_ctim = st->st_mtim;
+		return 0;
+	}
+	if (kind == TREE_MERGED) {
+		merged_attr(fs, st);
 		return 0;
 	}
 	uint32_t shard =

@@ -26,6 +26,7 @@ enum tree_kind {
 	TREE_STATUS,
 	TREE_COMMIT,
 	TREE_PROGRESS,
+	TREE_MERGED, /* model.safetensors */
 };
 
 enum tree_layout { TREE_FLAT, TREE_TREE, TREE_FILES };

@@ -110,7 +110,8 @@ static struct tree_list *list_dir(const struct tree *tree, uint32_t entry)
 
 static struct tree_list *list_control(void)
 {
-	static const enum tree_kind kinds[] = { TREE_COMMIT, TREE_PROGRESS, TREE_STATUS };
+	static const enum tree_kind kinds[] = { TREE_COMMIT, TREE_MERGED, TREE_PROGRESS,
+						TREE_STATUS };
 	size_t n = sizeof(kinds) / sizeof(*kinds);
 	struct tree_list *list = new_list(n);
 

@@ -42,6 +42,8 @@ static const char *fixed_name(enum tree_kind kind)
 		return "commit";
 	case TREE_PROGRESS:
 		return "progress";
+	case TREE_MERGED:
+		return "model.safetensors";
 	default:
 		return NULL;
 	}
@@ -56,7 +58,7 @@ static bool is_named(enum tree_kind kind, const char *name, size_t len)
 
 static uint64_t lookup_control(const char *name, size_t len)
 {
-	for (int kind = TREE_STATUS; kind <= TREE_PROGRESS; kind++) {
+	for (int kind = TREE_STATUS; kind <= TREE_MERGED; kind++) {
 		if (is_named((enum tree_kind)kind, name, len))
 			return tree_ino(TREE_ROOT, (enum tree_kind)kind);
 	}
@@ -120,7 +122,8 @@ uint64_t tree_parent(const struct tree *tree, uint64_t ino)
 	case TREE_STATUS:
 	case TREE_COMMIT:
 	case TREE_PROGRESS:
-		return tree_ino(entry, TREE_CONTROL);
+	case TREE_MERGED:
+		return tree_ino(TREE_ROOT, TREE_CONTROL);
 	default:
 		return tree_ino(tree->nodes[entry].e.parent, TREE_DIR);
 	}

@@ -165,7 +165,7 @@ static void special_names_belong_to_no_tensor(void **state)
 	}
 }
 
-static void control_directory_holds_three_files(void **state)
+static void control_directory_holds_four_files(void **state)
 {
 	struct fixture f = { 0 };
 	struct sft_buf listing = { 0 };
@@ -173,10 +173,11 @@ static void control_directory_holds_three_files(void **state)
 	fixture_name(&f, "status", 6, 0);
 	assert_int_equal(fixture_build(&f, NULL), 0);
 	list_names(f.tree, CONTROL_INO, &listing);
-	assert_string_equal(listing.data, "commit progress status");
+	assert_string_equal(listing.data, "commit model.safetensors progress status");
 	assert_int_equal(look(f.tree, CONTROL_INO, "status"), tree_ino(0, TREE_STATUS));
 	assert_int_equal(look(f.tree, CONTROL_INO, "commit"), tree_ino(0, TREE_COMMIT));
 	assert_int_equal(look(f.tree, CONTROL_INO, "progress"), tree_ino(0, TREE_PROGRESS));
+	assert_int_equal(look(f.tree, CONTROL_INO, "model.safetensors"), tree_ino(0, TREE_MERGED));
 	assert_int_equal(look(f.tree, CONTROL_INO, "status.json"), 0);
 	assert_int_equal(tree_parent(f.tree, tree_ino(0, TREE_COMMIT)), CONTROL_INO);
 	/* It is in the root alone, and its listing shows nothing of it. */
@@ -362,7 +363,7 @@ int main(void)
 		cmocka_unit_test(listings_are_as_expected),
 		cmocka_unit_test(random_trees_are_consistent),
 		cmocka_unit_test(special_names_belong_to_no_tensor),
-		cmocka_unit_test(control_directory_holds_three_files),
+		cmocka_unit_test(control_directory_holds_four_files),
 		cmocka_unit_test(views_are_found_by_name),
 		cmocka_unit_test(long_names_leave_room_for_their_views),
 		cmocka_unit_test(equal_file_names_are_refused),

@@ -1,0 +1,48 @@
+/*
+ * merged.c - .safetensorfs/model.safetensors: everything that is mounted, as one file
+ *
+ * It is made when somebody first asks for it. In an edit mount it is another file, with an inode
+ * number of its own, after each change that moves a byte in it: who has the old one open is told
+ * ESTALE, and neither its pages nor its size can be taken for the new one's. Bytes that are
+ * overwritten in their place show in it as in the tensor's own file.
+ */
+#include "fs.h"
+
+#include <errno.h>
+
+/* Above entry and kind in the inode number. */
+#define GENERATION_SHIFT 36
+
+static uint64_t generation(const struct fs *fs)
+{
+	return fs->overlay ? sft_overlay_generation(fs->overlay) : 0;
+}
+
+uint64_t fs_current_ino(const struct fs *fs, uint64_t ino)
+{
+	if (tree_ino_kind(ino) != TREE_MERGED)
+		return ino;
+	return tree_ino(TREE_ROOT, TREE_MERGED) | generation(fs) << GENERATION_SHIFT;
+}
+
+/*
+ * The caller holds the shared lock, so nobody can still use what is dropped here: its inode numbers
+ * are refused before they get here, and generations change under the exclusive lock only.
+ */
+int fs_merged(struct fs *fs, uint64_t ino, const struct sft_merged **out)
+{
+	uint64_t now = generation(fs);
+	struct sft_error err = { 0 };
+	if (ino != fs_current_ino(fs, ino))
+		return -ESTALE;
+	pthread_mutex_lock(&fs->merged_lock);
+	if (!fs->merged || fs->merged_generation != now) {
+		sft_merged_free(fs->merged);
+		fs->merged = NULL;
+		fs->merged_generation = now;
+		(void)sft_merged_make(fs_checkpoint(fs), fs->overlay, &fs->merged, &err);
+	}
+	*out = fs->merged;
+	pthread_mutex_unlock(&fs->merged_lock);
+	return -err.errnum;
+}

@@ -7,7 +7,7 @@
 /* The elements that one inner loop takes: a constant, so that the compiler makes vectors of it. */
 #define BLOCK 64
 
-/* The fields of a float of up to 8 bits: sign, exponent, mantissa, from the top. */
+/* The fields of a float of 8 bits: sign, exponent, mantissa, from the top. */
 struct small_float {
 	int mantissa_bits;
 	int bias;
@@ -43,7 +43,8 @@ static const struct small_float *small_float(enum sft_dtype dtype)
 
 bool npy_has_f32(enum sft_dtype dtype)
 {
-	return dtype == SFT_F16 || dtype == SFT_BF16 || dtype == SFT_F8_E8M0 || small_float(dtype);
+	return dtype == SFT_F16 || dtype == SFT_BF16 || dtype == SFT_F8_E8M0 || dtype == SFT_F4 ||
+	       small_float(dtype);
 }
 
 /* ---- 8 bits ---- */
@@ -91,20 +92,49 @@ static void widen_8(enum sft_dtype dtype, const unsigned char *in, float *out, s
 		memcpy(&out[i], &table[in[i]], sizeof(*out));
 }
 
+/* ---- 4 bits ---- */
+
+/*
+ * "OCP Microscaling Formats (MX) Specification", 5.3.3, E2M1: neither infinity nor NaN. Two in a
+ * byte, the first in the low bits, as PyTorch's float4_e2m1fn_x2 has them.
+ */
+static uint32_t widen_f4(uint32_t bits)
+{
+	static const float magnitudes[] = { 0, 0.5f, 1, 1.5f, 2, 3, 4, 6 };
+	uint32_t value;
+
+	memcpy(&value, &magnitudes[bits & 7], sizeof(value));
+	return (bits & 8) << 28 | value;
+}
+
+static void widen_4(const unsigned char *in, float *out, size_t count)
+{
+	uint32_t table[256][2];
+
+	for (uint32_t i = 0; i < 256; i++) {
+		table[i][0] = htole32(widen_f4(i & 15));
+		table[i][1] = htole32(widen_f4(i >> 4));
+	}
+	for (size_t i = 0; i < count / 2; i++)
+		memcpy(&out[2 * i], table[in[i]], sizeof(table[0]));
+}
+
 /* ---- 16 bits ---- */
 
-/* IEEE 754 binary16. Without a branch, in operations that vectors have. */
+/* IEEE 754 binary16. Masks instead of branches, since those keep compilers from making vectors of
+ * it. (The instruction that some machines have for it would make signalling NaNs quiet.) */
 static inline uint32_t widen_f16(uint16_t half)
 {
 	uint32_t sign = (uint32_t)(half & 0x8000) << 16, magnitude = half & 0x7fff, small;
-	/* Exponents of 31 become 255, others grow by the difference of the biases. */
+	uint32_t is_small = 0u - (magnitude < 0x400), is_top = 0u - (magnitude >= 0x7c00);
+	/* Exponents grow by the difference of the biases, and 31 becomes 255. */
 	uint32_t big =
-		(magnitude << 13) + (magnitude >= 0x7c00 ? (255u - 31) << 23 : (127u - 15) << 23);
+		(magnitude << 13) + ((127u - 15) << 23) + (is_top & ((255u - 31 - 112) << 23));
 	/* A subnormal is its mantissa times 2^-24, which float32 holds exactly. */
 	float value = (float)(int32_t)magnitude * 0x1p-24f;
 
 	memcpy(&small, &value, sizeof(small));
-	return sign | (magnitude < 0x400 ? small : big);
+	return sign | (small & is_small) | (big & ~is_small);
 }
 
 static inline uint16_t load_16(const unsigned char *in)
@@ -149,6 +179,8 @@ void npy_widen(enum sft_dtype dtype, const void *in, float *out, size_t count)
 {
 	if (dtype == SFT_F16 || dtype == SFT_BF16)
 		widen_16(dtype == SFT_F16, in, out, count);
+	else if (dtype == SFT_F4)
+		widen_4(in, out, count);
 	else
 		widen_8(dtype, in, out, count);
 }

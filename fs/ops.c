@@ -201,33 +201,50 @@ static void reply_bytes(fuse_req_t req, struct fs *fs, const struct fs_bytes *b,
 	reply_range(req, fs, b, head_at, from_head, offset, size);
 }
 
-/* The bytes [offset, offset + size) behind the header of NAME.f32.npy, widened into `out`. */
-static int read_widened(const struct fs *fs, uint32_t id, unsigned char *out, size_t size,
-			uint64_t offset)
+/* Widen the elements [first, first + count) of a tensor, a piece that stays in the cache at a time.
+ */
+static int read_widened(const struct fs *fs, uint32_t id, enum sft_dtype dtype, float *wide,
+			uint64_t first, size_t count)
+{
+	unsigned char narrow[32768];
+	const size_t bits = sft_dtype_bits(dtype), piece = sizeof(narrow) * 8 / bits;
+	for (size_t done = 0; done < count; done += piece) {
+		size_t n = count - done < piece ? count - done : piece;
+		int r = fs_tensor_read(fs, id, narrow, n * bits / 8, (first + done) * bits / 8);
+		if (r < 0)
+			return r;
+		npy_widen(dtype, narrow, wide + done, n);
+	}
+	return 0;
+}
+
+/* Reply with a piece of NAME.f32.npy's header, and the bytes [offset, offset + size) behind it. */
+static void reply_widened(fuse_req_t req, const struct fs *fs, uint32_t id, struct iovec head,
+			  uint64_t offset, size_t size)
 {
 	struct view_tensor t;
 	char reason[FS_REASON_MAX];
 	fs_tensor(fs, id, &t, reason);
-	unsigned width = sft_dtype_bits(t.dtype) / 8;
-	uint64_t first = offset / sizeof(float), end = (offset + size + 3) / sizeof(float);
-	size_t count = (size_t)(end - first);
-	unsigned char *narrow = malloc(count * width);
-	float *wide = malloc(count * sizeof(float));
-	int r = narrow && wide ? 0 : -ENOMEM;
-	if (r == 0)
-		r = fs_tensor_read(fs, id, narrow, count * width, first * width);
-	if (r == 0) {
-		npy_widen(t.dtype, narrow, wide, count);
-		memcpy(out, (char *)wide + (offset - first * sizeof(float)), size);
-	}
+	/* From the first element that begins a byte to the last one that ends one. */
+	uint64_t group = sft_dtype_bits(t.dtype) < 8 ? 8 / sft_dtype_bits(t.dtype) : 1;
+	uint64_t unit = group * sizeof(float), first = offset / unit * group;
+	size_t count = (size_t)((offset + size + unit - 1) / unit * group - first);
+	float *wide = malloc(count * sizeof(float) + 1);
+	int r = wide ? read_widened(fs, id, t.dtype, wide, first, count) : -ENOMEM;
+	struct iovec iov[2] = {
+		head, { (char *)wide + (wide ? offset - first * sizeof(float) : 0), size }
+	};
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_iov(req, head.iov_len ? iov : iov + 1, head.iov_len ? 2 : 1);
 	free(wide);
-	free(narrow);
-	return r;
 }
 
 static void reply_f32(fuse_req_t req, struct fs *fs, uint64_t ino, const struct sft_buf *head,
 		      size_t size, uint64_t offset)
 {
+	struct iovec from_head = { NULL, 0 };
 	struct stat st;
 	int r = fs_node_attr(fs, ino, &st);
 	if (r < 0) {
@@ -235,30 +252,18 @@ static void reply_f32(fuse_req_t req, struct fs *fs, uint64_t ino, const struct 
 		return;
 	}
 	uint64_t end = (uint64_t)st.st_size;
-	if (offset >= end) {
-		fuse_reply_buf(req, NULL, 0);
-		return;
-	}
-	if (size > end - offset)
+	if (offset >= end)
+		size = 0;
+	else if (size > end - offset)
 		size = end - offset;
-	unsigned char *buf = malloc(size);
-	if (!buf) {
-		fuse_reply_err(req, ENOMEM);
-		return;
-	}
-	size_t from_head = 0;
 	if (offset < head->len) {
-		from_head = head->len - offset < size ? head->len - offset : size;
-		memcpy(buf, head->data + offset, from_head);
+		size_t left = head->len - offset;
+		from_head = (struct iovec){ head->data + offset, left < size ? left : size };
 	}
-	if (from_head < size)
-		r = read_widened(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, buf + from_head,
-				 size - from_head, offset + from_head - head->len);
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		fuse_reply_buf(req, (char *)buf, size);
-	free(buf);
+	size -= from_head.iov_len;
+	offset = offset + from_head.iov_len - head->len;
+	reply_widened(req, fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, from_head,
+		      size ? offset : 0, size);
 }
 
 /* What is made, not sent as it lies. */

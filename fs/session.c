@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -247,6 +248,17 @@ static void unwatch_signals(struct fs *fs, pthread_t thread)
 	pthread_join(thread, NULL);
 }
 
+/*
+ * What a request allocates is kept for the next one: otherwise malloc gives a MiB back to the kernel
+ * each time, which then clears it anew. Only from here on, so that what opening took is given back.
+ */
+static void keep_buffers(void)
+{
+	malloc_trim(0);
+	mallopt(M_MMAP_THRESHOLD, 4 << 20);
+	mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
 static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 {
 	int code = SESSION_FAILED;
@@ -277,6 +289,7 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 		log_warning(fs->opt->mountpoint, "%s", said);
 	atomic_store(&fs->device_known, mountpoint_is_mounted(fs->mountpoint, fs->device));
 	mounted(ctx);
+	keep_buffers();
 	r = loop(fs);
 	/* A killed connection leaves the mount there, dead; an ordinary unmount does not. */
 	bool still_mounted = mountpoint_is_mounted(fs->mountpoint, NULL);

@@ -46,10 +46,11 @@ void npy_header(struct sft_buf *out, enum sft_dtype dtype, const uint64_t *shape
 		uint64_t nbytes);
 /* The same for NAME.f32.npy. */
 void npy_header_f32(struct sft_buf *out, const uint64_t *shape, uint32_t rank);
-/* Whether NAME.f32.npy exists: F16, BF16 and the F8 types. */
+/* Whether NAME.f32.npy exists: F16, BF16, the F8 types and F4. */
 bool npy_has_f32(enum sft_dtype dtype);
-/* Widen `count` elements, exactly; NaNs keep sign and payload where float32 holds them. `in` holds
- * count elements of the dtype, little-endian; `out` is little-endian float32. */
+/* Widen `count` elements (of F4 an even number), exactly; NaNs keep sign and payload where float32
+ * holds them. `in` holds count elements of the dtype, little-endian, of F4 the first of each two in
+ * the low bits; `out` is little-endian float32. */
 void npy_widen(enum sft_dtype dtype, const void *in, float *out, size_t count);
 
 /* What a .npy header says of the array behind it. */

@@ -269,6 +269,29 @@ def cold(bench):
     bench.ratio("cold disk, 1 MiB", pairs, reads.nbytes, 0.9)
 
 
+@section
+def widen(bench):
+    """Small floats to float32, as GB/s of output: on one core; and np.load of the views, mounted."""
+    program = os.path.join(os.path.dirname(bench.options.binary), "..", "tests", "bench-widen")
+    if os.path.exists(program):
+        out = subprocess.run([program], check=True, capture_output=True, text=True).stdout
+        for dtype, rate in map(str.split, out.splitlines()):
+            bench.row(f"{dtype} to float32, one core", f"{rate} GB/s", ">= 1.5 GB/s", float(rate) >= 1.5)
+    try:
+        import numpy
+    except ImportError:
+        return
+    count = bench.options.size // 4
+    for dtype in ("BF16", "F8_E4M3"):
+        times = []
+        for _ in range(bench.options.rounds):
+            with bench.mounted(bench.checkpoint("--tensor", f"x:{dtype}:[{count}]")):
+                begin = time.perf_counter()
+                assert numpy.load(os.path.join(bench.mnt, "x.f32.npy")).nbytes == 4 * count
+                times.append(time.perf_counter() - begin)
+        bench.row(f"np.load of a {dtype} tensor as float32", gigabytes(4 * count, statistics.median(times)))
+
+
 # ---- many tensors ----
 
 

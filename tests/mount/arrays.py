@@ -52,6 +52,11 @@ def widened(dtype, data):
     if dtype.startswith("F8_"):
         table = np.array([f8_value(dtype, b) for b in range(256)], "<f4")
         return table[np.frombuffer(data, "u1")]
+    if dtype == "F4":
+        table = np.array([0, .5, 1, 1.5, 2, 3, 4, 6], "<f4")
+        table = np.concatenate([table, -table])
+        packed = np.frombuffer(data, "u1")
+        return np.stack([table[packed & 15], table[packed >> 4]], 1).reshape(-1)
     return None
 
 
@@ -84,7 +89,7 @@ def compare(tensor, mnt):
         return
     for mode in (None, "r") if data else (None,):
         array = np.load(f32, mmap_mode=mode)
-        assert array.dtype.str == "<f4" and array.shape == shape, f"f32 is {array.dtype} {array.shape}"
+        assert array.dtype.str == "<f4" and array.shape == tuple(tensor["shape"]), f"f32 is {array.dtype} {array.shape}"
         assert same_floats(np.asarray(array).reshape(-1), expected), f"f32, mmap_mode={mode}"
     # From the middle, in an order that no sequential converter expects.
     whole = np.load(f32).reshape(-1).tobytes()
@@ -92,9 +97,10 @@ def compare(tensor, mnt):
         size = os.fstat(file.fileno()).st_size
         begin = size - len(whole)
         for at in range(size - 1, -1, -max(size // 7, 1)):
-            got = os.pread(file.fileno(), 1001, at)
-            if at >= begin:
-                assert got == whole[at - begin:at - begin + 1001], f"f32 at {at}"
+            for piece in 1001, 3, 5:
+                got = os.pread(file.fileno(), piece, at)
+                if at >= begin:
+                    assert got == whole[at - begin:at - begin + piece], f"f32 at {at}"
 
 
 def main():

@@ -7,7 +7,7 @@ make_checkpoint "$T/mixed.safetensors" --tensors 44 --tensor-bytes 12000 --dtype
     --tensor 'scalar:F32:[]' --tensor 'half:F16:[]' --tensor 'nothing:F32:[0,4]' \
     --tensor 'bits16:F16:[256,256]' --tensor 'bits16b:BF16:[65536]' \
     --tensor 'deep:U8:[1,2,1,3,1,2,1]' --tensor 'x:F16:[3]' --tensor 'x.f32:I32:[5]' \
-    --tensor 'wide:BF16:[3,700001]'
+    --tensor 'wide:BF16:[3,700001]' --tensor 'wide4:F4:[3,70002]' --tensor 'wide8:F8_E4M3:[70001]'
 reader list "$T/mixed.safetensors" >"$T/list"
 mount_start "$T/mixed.safetensors" "$T/mnt"
 mount_start "$T/mixed.safetensors" "$T/npy" -o npy

@@ -32,6 +32,7 @@ static const struct format formats[] = {
 	{ SFT_F8_E4M3FNUZ, 8, 3, 8, true, 0, 0, true },
 	{ SFT_F8_E5M2FNUZ, 8, 2, 16, true, 0, 0, true },
 };
+static const struct format f4 = { SFT_F4, 4, 1, 1, true, 0, 0, false };
 
 static uint32_t float_bits(float value)
 {
@@ -97,6 +98,23 @@ static void every_pattern_is_exact(void **state)
 	}
 }
 
+/* Two in a byte, the first in the low bits. */
+static void every_pair_of_f4_is_exact(void **state)
+{
+	static unsigned char in[256 + 1];
+	static float out[512];
+
+	for (unsigned shift = 0; shift < 2; shift++) {
+		for (unsigned i = 0; i < 256; i++)
+			in[shift + i] = (unsigned char)i;
+		npy_widen(SFT_F4, in + shift, out, 512);
+		for (unsigned i = 0; i < 256; i++) {
+			assert_int_equal(float_bits(out[2 * i]), expected_bits(&f4, i & 15));
+			assert_int_equal(float_bits(out[2 * i + 1]), expected_bits(&f4, i >> 4));
+		}
+	}
+}
+
 /* A few known values, in case that the arithmetic above errs as the code does. */
 static void known_values(void **state)
 {
@@ -127,17 +145,20 @@ static void known_values(void **state)
 		{ SFT_F8_E5M2FNUZ, 0x7f, 57344 },
 		{ SFT_F8_E5M2FNUZ, 0x01, 0x1p-17f },
 		{ SFT_F8_E5M2FNUZ, 0x40, 1 },
+		{ SFT_F4, 0x1, 0.5f },
+		{ SFT_F4, 0x7, 6 },
+		{ SFT_F4, 0xb, -1.5f },
 	};
 
 	for (size_t i = 0; i < COUNT(values); i++) {
 		const unsigned char in[] = { (unsigned char)values[i].pattern,
 					     (unsigned char)(values[i].pattern >> 8) };
-		float out;
+		float out[2];
 
-		npy_widen(values[i].dtype, in, &out, 1);
-		if (out != values[i].value)
+		npy_widen(values[i].dtype, in, out, values[i].dtype == SFT_F4 ? 2 : 1);
+		if (out[0] != values[i].value)
 			fail_msg("%s 0x%x gives %a", sft_dtype_name(values[i].dtype),
-				 values[i].pattern, (double)out);
+				 values[i].pattern, (double)out[0]);
 	}
 }
 
@@ -172,7 +193,7 @@ static void any_count_is_written_whole(void **state)
 static void only_small_floats_are_widened(void **state)
 {
 	for (int dtype = 0; dtype < SFT_DTYPE_COUNT; dtype++) {
-		bool small = false;
+		bool small = dtype == SFT_F4;
 
 		for (size_t i = 0; i < COUNT(formats); i++)
 			small = small || formats[i].dtype == (enum sft_dtype)dtype;
@@ -184,6 +205,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_pattern_is_exact),
+		cmocka_unit_test(every_pair_of_f4_is_exact),
 		cmocka_unit_test(known_values),
 		cmocka_unit_test(any_count_is_written_whole),
 		cmocka_unit_test(only_small_floats_are_widened),

@@ -1,6 +1,8 @@
 /* test_merge.c - everything that is shown, as one file: against what commits write */
 #include "edit_fixture.h"
 
+#include <dirent.h>
+
 /* All bytes of it, read in pieces of `piece` bytes; malloced. */
 static char *read_merged(const struct sft_merged *m, const struct sft_overlay *ov, size_t piece,
 			 size_t max, size_t *len)
@@ -125,6 +127,39 @@ static void test_one_file_without_edits_is_the_file(void **state)
 	free(want);
 	free(path);
 	fixture_remove_dir(dir);
+}
+
+static void test_each_valid_file_of_the_corpus_is_itself(void **state)
+{
+	const char *root = getenv("SOURCE_ROOT");
+	char *dir = fixture_join(root ? root : ".", "tests/corpus/valid");
+	DIR *files = opendir(dir);
+	int count = 0;
+	(void)state;
+
+	assert_non_null(files);
+	for (struct dirent *d; (d = readdir(files));) {
+		char *path = fixture_join(dir, d->d_name), *want;
+		struct sft_checkpoint *ck;
+		struct sft_merged *m;
+		size_t len = 0;
+
+		if (d->d_name[0] != '.') {
+			print_message("%s\n", d->d_name);
+			want = fixture_get(path, &len);
+			assert_int_equal(sft_checkpoint_open(path, 0, &ck, NULL), 0);
+			assert_int_equal(sft_merged_make(ck, NULL, &m, NULL), 0);
+			check_bytes(m, NULL, want, len);
+			sft_merged_free(m);
+			sft_checkpoint_free(ck);
+			free(want);
+			count++;
+		}
+		free(path);
+	}
+	closedir(files);
+	free(dir);
+	assert_true(count > 30);
 }
 
 /* ---- shards ---- */
@@ -281,6 +316,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_file_is_what_its_commit_writes),
 		cmocka_unit_test(test_one_file_without_edits_is_the_file),
+		cmocka_unit_test(test_each_valid_file_of_the_corpus_is_itself),
 		cmocka_unit_test(test_shards_are_one_file_written_anew),
 		cmocka_unit_test(test_generation_grows_with_what_moves_bytes),
 	};

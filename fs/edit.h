@@ -83,6 +83,10 @@ static inline uint32_t edit_id(const struct fs *fs, uint64_t ino)
 	return tree_entry(fs->tree, tree_ino_entry(ino))->id;
 }
 
+/* ops_edit.c: the file is complete, as far as its writer says: a view that was written counts from
+ * now on, and with `sync` all is durable. `h` may be NULL. */
+int edit_finish_writing(struct fs *fs, struct edit_handle *h, bool sync);
+
 /* ops_open.c */
 void fs_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void fs_op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,

@@ -33,7 +33,10 @@ void fs_op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->want |= conn->capable & FUSE_CAP_READDIRPLUS;
 	conn->want &= ~off;
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP /* libfuse 3.17; the kernel has it from 6.6 on */
-	conn->want |= conn->capable & FUSE_CAP_DIRECT_IO_ALLOW_MMAP;
+	/* Not for those files alone that an edit mount opens so: what is stored into the mapping of
+	 * a view comes when nobody can be told any more that it is bad. */
+	if (fs->opt->direct_io)
+		conn->want |= conn->capable & FUSE_CAP_DIRECT_IO_ALLOW_MMAP;
 #endif
 	conn->max_background = 64;
 	conn->congestion_threshold = 48;
@@ -63,7 +66,6 @@ static bool is_lasting(const struct fs *fs, uint64_t ino)
 int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
 {
 	memset(e, 0, sizeof(*e));
-	ino = fs_current_ino(fs, ino);
 	int r = fs_node_attr(fs, ino, &e->attr);
 	e->ino = ino;
 	e->attr_timeout = e->entry_timeout = is_lasting(fs, ino) ? FS_FOREVER : 0;
@@ -84,6 +86,7 @@ void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 	uint64_t ino = tree_lookup(fs->tree, parent, name, len);
 	if (ino && !fs_node_exists(fs, ino))
 		ino = 0;
+	ino = fs_current_ino(fs, ino);
 	int r = ino ? fs_entry_param(fs, ino, &e) : fs->overlay ? -ENOENT : 0;
 	fs_unlock(fs);
 	if (r < 0)

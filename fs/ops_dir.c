@@ -47,7 +47,7 @@ static uint64_t node_at(const struct fs *fs, uint64_t dir, const struct tree_lis
 	if (e->flags & TREE_DEAD || tree_parent(fs->tree, ino) != dir || !fs_node_exists(fs, ino))
 		return 0;
 	tree_name(fs->tree, ino, name);
-	return ino;
+	return fs_current_ino(fs, ino);
 }
 
 static int fill(fuse_req_t req, struct fs *fs, uint64_t dir, const struct tree_list *list,

@@ -236,7 +236,7 @@ static void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
 
 /* ---- flush, fsync, release ---- */
 
-static int finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
+int edit_finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
 {
 	uint64_t replaced = 0;
 	struct sft_error err = { 0 };
@@ -258,19 +258,19 @@ static void fs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *f
 {
 	struct fs *fs = fs_of(req);
 	struct edit_handle *h = edit_handle(fi);
-	int r = h->writable ? finish_writing(fs, h, false) : 0;
+	int r = h->writable ? edit_finish_writing(fs, h, false) : 0;
 	set_unflushed(fs, h, false);
 	fuse_reply_err(req, -r);
 }
 
 static void fs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	fuse_reply_err(req, -finish_writing(fs_of(req), edit_handle(fi), true));
+	fuse_reply_err(req, -edit_finish_writing(fs_of(req), edit_handle(fi), true));
 }
 
 static void fs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	fuse_reply_err(req, -finish_writing(fs_of(req), NULL, true));
+	fuse_reply_err(req, -edit_finish_writing(fs_of(req), NULL, true));
 }
 
 const struct fuse_lowlevel_ops edit_ops = {

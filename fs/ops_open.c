@@ -241,6 +241,9 @@ void fs_op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct fs *fs = fs_of(req);
 	struct edit_handle *h = edit_handle(fi);
 	bool needs_change = h->draft != SFT_NO_ID || h->pending != TREE_NO_ENTRY;
+	/* Stored through a mapping, so no flush followed. */
+	if (needs_change && h->unflushed)
+		(void)edit_finish_writing(fs, h, false);
 	fs_read_lock(fs);
 	needs_change = needs_change || tree_entry(fs->tree, tree_ino_entry(ino))->flags & TREE_DEAD;
 	/* A commit holds `edit` for long; who has only read need not wait for it. Under the lock:

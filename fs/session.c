@@ -249,8 +249,9 @@ static void unwatch_signals(struct fs *fs, pthread_t thread)
 }
 
 /*
- * What a request allocates is kept for the next one: otherwise malloc gives a MiB back to the kernel
- * each time, which then clears it anew. Only from here on, so that what opening took is given back.
+ * What a request allocates is kept for the next one: otherwise malloc gives a MiB back to the
+ * kernel each time, which then clears it anew. Only from here on, so that what opening took is
+ * given back.
  */
 static void keep_buffers(void)
 {

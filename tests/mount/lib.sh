@@ -195,6 +195,7 @@ check_errno() {
     ENOENT) text='No such file or directory' ;;
     ENOTCONN) text='Transport endpoint is not connected' ;;
     ENOTSUP) text='Operation not supported' ;;
+    ENODEV) text='No such device' ;;
     ENODATA) text='No such attribute|No data available' ;;
     *) die "check_errno does not know $2" ;;
     esac

@@ -68,4 +68,24 @@ if [ "$(id -u)" -eq 0 ]; then
     check_match "a full staging: umount: the result" "written through mappings is not all staged" \
         "$(cat "$T/stage/result")"
 fi
+
+# A view cannot be mapped for writing; where direct_io allows it all the same, what is stored counts.
+make_checkpoint "$T/view.safetensors" --tensor 'x:U8:[300000]'
+store='
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+mapping = mmap.mmap(fd, 0)
+os.close(fd)
+mapping[-1] = 7
+mapping.close()'
+edit_start "$T/view.safetensors" "$T/mnt"
+check_errno "a view, mapped for writing" "ENODEV" "$PYTHON" -c "$store" "$T/mnt/x.npy"
+mount_stop "$T/mnt"
+edit_start "$T/view.safetensors" "$T/mnt" direct_io
+if run "$PYTHON" -c "$store" "$T/mnt/x.npy" && [ "$rc" -eq 0 ]; then
+    check_eq "a view, mapped with direct_io" 07 "$(tail -c 1 "$T/mnt/x" | od -An -tx1 | tr -d ' ')"
+else
+    check_match "a view, mapped with direct_io" "No such device" "$err"
+fi
+mount_stop "$T/mnt"
 finish

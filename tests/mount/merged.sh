@@ -49,6 +49,7 @@ rm "$T/mnt/zz.scalar"
 echo '{"k": "w", "l": "m"}' >"$T/mnt/__metadata__.json"
 checks=$((checks + 1))
 [[ $(read_at 9 1000000 2>&1) =~ "Stale file handle" ]] || fail "layout: who has it open from before is not told"
+check_not "layout: nor can it be looked at" "$PYTHON" -c 'import os; os.fstat(9)'
 exec 9<&-
 cp "$T/mnt/$name" "$T/layout.safetensors"
 check "layout: by direct reads as well" cmp "$T/layout.safetensors" <(dd if="$T/mnt/$name" iflag=direct bs=1M status=none)

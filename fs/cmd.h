@@ -20,6 +20,9 @@ int cmd_check(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_commit(int argc, char **argv); /* cmd_umount.c */
 int cmd_umount(int argc, char **argv);
+/* As umount(8) calls a helper: MOUNTPOINT [-nlfvr] [-t TYPE] [-N NAMESPACE]. The exit codes are
+ * umount(8)'s: 1 for wrong usage, 32 where it is still mounted or not all was committed. */
+int cmd_umount_helper(int argc, char **argv); /* cmd_umount_helper.c */
 int cmd_recover(int argc, char **argv);
 int cmd_discard(int argc, char **argv); /* cmd_recover.c */
 

@@ -229,12 +229,15 @@ static int unmount(const struct target *t)
 	char *staging = t->edit ? staging_of(t->mountpoint) : NULL;
 	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
 	int code = 0;
+	char device[MOUNTPOINT_DEVICE_MAX] = "none";
 	/* umount(2) and fusermount3 follow no link. */
 	char *mountpoint = mountpoint_resolve(t->mountpoint, &err);
-	if (!mountpoint || mountpoint_unmount(mountpoint, &err) < 0) {
+	if (mountpoint)
+		mountpoint_is_mounted(mountpoint, device);
+	if (!mountpoint || mountpoint_unmount(mountpoint, 0, &err) < 0) {
 		log_error(t->mountpoint, "%s", err.msg);
 		code = 1;
-	} else {
+	} else if (!mountpoint_is_alive(device)) { /* else it goes on serving another place */
 		wait_for_end(pidfd);
 		/* What was written between our commit and the unmount is committed by the daemon.
 		 */

@@ -104,6 +104,8 @@ int main(int argc, char **argv)
 	const char *self = slash ? slash + 1 : argv[0];
 	if (self && strncmp(self, "mount.", 6) == 0)
 		return cmd_mount_helper(argc - 1, argv + 1);
+	if (self && strncmp(self, "umount.", 7) == 0)
+		return cmd_umount_helper(argc - 1, argv + 1);
 	if (argc < 2) {
 		log_error("SOURCE", "missing (see safetensorfs --help)");
 		return 2;

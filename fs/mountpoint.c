@@ -174,10 +174,10 @@ static int refused(int errnum, struct sft_error *err)
 
 /* Run it with its stderr in a pipe, and take what it says, up to size - 1 bytes. Its status, or -1.
  */
-static int spawn_fusermount(const char *mountpoint, char *said, size_t size)
+static int spawn_fusermount(const char *mountpoint, bool lazy, char *said, size_t size)
 {
 	extern char **environ;
-	char *argv[] = { (char *)"fusermount3", (char *)"-u", (char *)"--",
+	char *argv[] = { (char *)"fusermount3", (char *)(lazy ? "-uz" : "-u"), (char *)"--",
 			 (char *)(uintptr_t)mountpoint, NULL };
 	posix_spawn_file_actions_t actions;
 	int fds[2], status = -1;
@@ -203,10 +203,10 @@ static int spawn_fusermount(const char *mountpoint, char *said, size_t size)
 }
 
 /* fusermount3 is set-uid root and unmounts what the user has mounted. */
-static int run_fusermount(const char *mountpoint, struct sft_error *err)
+static int run_fusermount(const char *mountpoint, bool lazy, struct sft_error *err)
 {
 	char said[512];
-	int status = spawn_fusermount(mountpoint, said, sizeof(said));
+	int status = spawn_fusermount(mountpoint, lazy, said, sizeof(said));
 	if (status == -1)
 		return sft_fail(err, errno, "cannot run fusermount3: %s", strerror(errno));
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
@@ -217,11 +217,35 @@ static int run_fusermount(const char *mountpoint, struct sft_error *err)
 	return sft_fail(err, EPERM, "fusermount3 could not unmount it: %s", said);
 }
 
-int mountpoint_unmount(const char *mountpoint, struct sft_error *err)
+/* fusermount3 cannot force; but a user may abort the connections that are the user's own. */
+static int abort_connection(const char *mountpoint, struct sft_error *err)
 {
-	if (umount2(mountpoint, UMOUNT_NOFOLLOW) == 0)
+	char device[MOUNTPOINT_DEVICE_MAX], path[64 + MOUNTPOINT_DEVICE_MAX];
+	if (!mountpoint_is_mounted(mountpoint, device))
+		return refused(EINVAL, err);
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%s/abort", strchr(device, ':') + 1);
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	int r = fd < 0 || write(fd, "1", 1) != 1 ? errno : 0;
+	if (fd >= 0)
+		close(fd);
+	return r ? sft_fail(err, r, "cannot abort the connection: %s: %s", path, strerror(r)) : 0;
+}
+
+int mountpoint_unmount(const char *mountpoint, int flags, struct sft_error *err)
+{
+	if (umount2(mountpoint, UMOUNT_NOFOLLOW | flags) == 0)
 		return 0;
-	return errno == EPERM ? run_fusermount(mountpoint, err) : refused(errno, err);
+	if (errno != EPERM)
+		return refused(errno, err);
+	int r = flags & MNT_FORCE ? abort_connection(mountpoint, err) : 0;
+	return r ? r : run_fusermount(mountpoint, flags & MNT_DETACH, err);
+}
+
+bool mountpoint_is_alive(const char *device)
+{
+	char path[32 + MOUNTPOINT_DEVICE_MAX];
+	snprintf(path, sizeof(path), "/sys/class/bdi/%s", device);
+	return access(path, F_OK) == 0;
 }
 
 void mountpoint_raise_read_ahead(dev_t device)

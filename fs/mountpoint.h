@@ -30,8 +30,15 @@ int mountpoint_check_outside(const char *mountpoint, const char *what, const cha
 #define MOUNTPOINT_DEVICE_MAX 32
 bool mountpoint_is_mounted(const char *mountpoint, char device[MOUNTPOINT_DEVICE_MAX]);
 
-/* Unmount, without root by way of fusermount3. EBUSY while it is in use. */
-int mountpoint_unmount(const char *mountpoint, struct sft_error *err);
+/* Unmount, without root by way of fusermount3. EBUSY while it is in use. The flags are umount2(2)'s
+ * MNT_DETACH and MNT_FORCE. No umount(8) is run, which might call us as its helper. */
+int mountpoint_unmount(const char *mountpoint, int flags, struct sft_error *err);
+
+/*
+ * Whether a file system of this "MAJOR:MINOR" is mounted in any place and any namespace, by its
+ * entry in sysfs, which the kernel removes before the last umount(2) returns. False without sysfs.
+ */
+bool mountpoint_is_alive(const char *device);
 
 /*
  * Raise the readahead of the mount's device, where that is allowed (root). Without it requests are

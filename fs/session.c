@@ -207,7 +207,7 @@ static void *end_on_signal(void *ctx)
 	bool ours = atomic_load(&fs->device_known) &&
 		    mountpoint_is_mounted(fs->mountpoint, device) &&
 		    strcmp(device, fs->device) == 0;
-	int r = ours ? mountpoint_unmount(fs->mountpoint, NULL) : -EINVAL;
+	int r = ours ? mountpoint_unmount(fs->mountpoint, 0, NULL) : -EINVAL;
 	if (r < 0) {
 		if (r == -EBUSY)
 			collect_mapped(fs);

@@ -73,7 +73,7 @@ enough_words() {
 same_version() {
     local version
     version=$("$SAFETENSORFS" --version)
-    grep -qF "\"$version\"" "$man_page" || echo "$man_page is not of $version"
+    grep -LF "\"$version\"" docs/*.[18] | sed "s/\$/ is not of $version/"
     grep -qF "## ${version#* }" CHANGELOG.md || echo "CHANGELOG.md has no ${version#* }"
 }
 
@@ -82,9 +82,9 @@ check "every verb is in the man page" in_man_page < <(verbs)
 check "every option is in the man page" in_man_page < <(options)
 check "man page and changelog are of this version" same_version
 if type -P mandoc >/dev/null; then
-    check "the man page lints" mandoc -T lint "$man_page"
+    check "the man pages lint" mandoc -T lint docs/*.[18]
 else
-    echo "SKIP: no mandoc, so the man page was not linted"
+    echo "SKIP: no mandoc, so the man pages were not linted"
 fi
 # shellcheck source=docs/safetensorfs.bash
 . docs/safetensorfs.bash
@@ -172,23 +172,34 @@ check "rules and corpus agree" corpus_rules
 
 # ---- installation ----
 
+build_option() {
+    meson introspect "$BUILD" --buildoptions | "$PYTHON" -c \
+        'import json, sys; print({o["name"]: o["value"] for o in json.load(sys.stdin)}[sys.argv[1]])' "$1"
+}
+
 installed() {
-    local prefix file
+    local prefix helpers file
     DESTDIR=$T/root meson install -C "$BUILD" --no-rebuild >"$T/install" 2>&1 || {
         cat "$T/install"
         return
     }
-    prefix=$T/root$(meson introspect "$BUILD" --buildoptions |
-        "$PYTHON" -c 'import json, sys; print({o["name"]: o["value"] for o in json.load(sys.stdin)}["prefix"])')
-    for file in share/man/man1/safetensorfs.1 share/bash-completion/completions/safetensorfs; do
+    prefix=$T/root$(build_option prefix)
+    helpers=$(build_option helperdir)
+    [ -n "$helpers" ] || helpers=$(build_option prefix)/sbin
+    for file in share/man/man1/safetensorfs.1 share/man/man8/mount.safetensorfs.8 \
+        share/bash-completion/completions/safetensorfs; do
         [ -f "$prefix/$file" ] || echo "$file is not installed"
     done
     [ -x "$prefix/bin/safetensorfs" ] || echo "bin/safetensorfs is not installed"
-    [ "$prefix/sbin/mount.safetensorfs" -ef "$prefix/bin/safetensorfs" ] ||
-        echo "sbin/mount.safetensorfs does not lead to the binary"
-    [ "$prefix/share/man/man8/mount.safetensorfs.8" -ef "$prefix/share/man/man1/safetensorfs.1" ] ||
-        echo "man8/mount.safetensorfs.8 does not lead to the man page"
-    (cd "$T/root" && find . ! -type d | wc -l | grep -qx 5) || (cd "$T/root" && find . ! -type d)
+    for file in {,u}mount.{,fuse.}safetensorfs; do
+        # One that is absolute leads out of the staging directory.
+        [[ $(readlink "$T/root$helpers/$file") == /* || "$T/root$helpers/$file" -ef "$prefix/bin/safetensorfs" ]] ||
+            echo "$helpers/$file does not lead to the binary"
+        [ "$(basename "$(readlink "$T/root$helpers/$file")")" = safetensorfs ] || echo "$helpers/$file is not installed"
+    done
+    [ "$prefix/share/man/man8/umount.safetensorfs.8" -ef "$prefix/share/man/man8/mount.safetensorfs.8" ] ||
+        echo "man8/umount.safetensorfs.8 does not lead to the man page"
+    (cd "$T/root" && find . ! -type d | wc -l | grep -qx 9) || (cd "$T/root" && find . ! -type d)
 }
 
 if [ -n "${BUILD:-}" ] && type -P meson >/dev/null; then

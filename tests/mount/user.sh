@@ -36,6 +36,56 @@ check "unmounted" is_unmounted "$T/mnt"
 check "fusermount3 -u" "${as_user[@]}" fusermount3 -u "$T/mnt"
 check "unmounted" is_unmounted "$T/mnt"
 
+# What umount(8) runs. It has dropped what makes it root by then.
+ln -s "$SAFETENSORFS" "$T/umount.fuse.safetensorfs"
+helper=("${as_user[@]}" "$T/umount.fuse.safetensorfs")
+install -d -o "$user" "$T/own"
+install -o "$user" "$T/a.safetensors" "$T/own/a.safetensors"
+user_edits() { # write TEXT to a tensor in a new mount of the user's, and leave `pid`
+    check "mount" "${as_user[@]}" "$SAFETENSORFS" "$T/own/a.safetensors" "$T/mnt" -o edit
+    pid=$("${as_user[@]}" "$SAFETENSORFS" status --json "$T/mnt" | jq .pid)
+    printf %s "$1" | "${as_user[@]}" dd of="$T/mnt/x" conv=notrunc status=none
+}
+committed() {
+    reader cut "$T/own/a.safetensors" x | head -c "$1"
+}
+user_edits mine
+run "${helper[@]}" "$T/mnt"
+check_eq "the helper ($err)" "0 " "$rc $out$err"
+check_eq "the helper: committed" mine "$(committed 4)"
+check "the helper: the daemon is gone" is_gone "$pid"
+user_edits lazy
+run "${helper[@]}" "$T/mnt" -l
+check_eq "the helper, -l ($err)" 0 "$rc"
+check "-l: detached" is_unmounted "$T/mnt"
+check "-l: the daemon ends" wait_until is_gone "$pid"
+check_eq "-l: committed" lazy "$(committed 4)"
+if mountpoint -q /sys/fs/fuse/connections; then
+    user_edits late
+    coproc "${as_user[@]}" sh -c 'exec 3<>"$1"; echo; exec cat' - "$T/mnt/x"
+    writer=$COPROC_PID
+    read -r -u "${COPROC[0]}"
+    run "${helper[@]}" "$T/mnt" -f
+    check_eq "the helper, -f, in use ($err)" 32 "$rc"
+    check "-f: the daemon ends" wait_until is_gone "$pid"
+    check_eq "-f: not committed" lazy "$(committed 4)"
+    eval "exec ${COPROC[1]}>&-"
+    wait "$writer"
+    run "${helper[@]}" "$T/mnt"
+    check "-f: unmounted" is_unmounted "$T/mnt"
+    check "discard" "${as_user[@]}" "$SAFETENSORFS" discard "$T/own/a.safetensors"
+fi
+# Root cannot ask, but can unmount; the daemon commits by itself.
+user_edits root
+run "$T/umount.fuse.safetensorfs" "$T/mnt"
+check_eq "root, of a user's mount ($err)" 0 "$rc"
+check_match "root, of a user's mount: says so" '^safetensorfs: warning: .*mounted by another user' "$err"
+check "root: the daemon ends" wait_until is_gone "$pid"
+check_eq "root: committed" root "$(committed 4)"
+check "mount" "${as_user[@]}" "$SAFETENSORFS" "$T/own/a.safetensors" "$T/mnt"
+run "$T/umount.fuse.safetensorfs" "$T/mnt"
+check_eq "root, of a user's read-only mount ($err)" "0 " "$rc $out$err"
+
 # A mountpoint that is not the user's, and a source that the user cannot read.
 check_refused "somebody else's directory" "$T/roots.*no write access" \
     "${as_user[@]}" "$SAFETENSORFS" "$T/a.safetensors" "$T/roots"

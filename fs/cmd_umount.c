@@ -201,12 +201,22 @@ int cmd_commit(int argc, char **argv)
 
 /* ---- umount ---- */
 
-/* Wait until the daemon has ended. A pidfd cannot be fooled by a zombie or a reused number. */
-static void wait_for_end(int pidfd)
+#define NAMESPACE_STEPS 100 /* of 100 ms */
+
+/*
+ * Wait until the daemon has ended; a pidfd cannot be fooled by a zombie or a reused number. False
+ * where it goes on: for another place, or a namespace that has a copy and does not soon end.
+ */
+static bool wait_for_end(int pidfd, const char *device, uint64_t identity)
 {
 	struct pollfd p = { pidfd, POLLIN, 0 };
-	while (pidfd >= 0 && poll(&p, 1, -1) < 0 && errno == EINTR)
-		;
+	int steps = 0;
+	while (pidfd >= 0 && poll(&p, 1, 100) <= 0) {
+		if (identity && mountpoint_identity(device) == identity &&
+		    (mountpoint_has_device(device) || ++steps >= NAMESPACE_STEPS))
+			return false;
+	}
+	return true;
 }
 
 /* Where this mount keeps what is staged. */
@@ -230,15 +240,15 @@ static int unmount(const struct target *t)
 	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
 	int code = 0;
 	char device[MOUNTPOINT_DEVICE_MAX] = "none";
+	uint64_t identity = 0;
 	/* umount(2) and fusermount3 follow no link. */
 	char *mountpoint = mountpoint_resolve(t->mountpoint, &err);
-	if (mountpoint)
-		mountpoint_is_mounted(mountpoint, device);
+	if (mountpoint && mountpoint_is_mounted(mountpoint, device))
+		identity = mountpoint_identity(device);
 	if (!mountpoint || mountpoint_unmount(mountpoint, 0, &err) < 0) {
 		log_error(t->mountpoint, "%s", err.msg);
 		code = 1;
-	} else if (!mountpoint_is_alive(device)) { /* else it goes on serving another place */
-		wait_for_end(pidfd);
+	} else if (wait_for_end(pidfd, device, identity)) {
 		/* What was written between our commit and the unmount is committed by the daemon.
 		 */
 		if (staging && sft_staging_exists(t->source, staging)) {

@@ -241,11 +241,26 @@ int mountpoint_unmount(const char *mountpoint, int flags, struct sft_error *err)
 	return r ? r : run_fusermount(mountpoint, flags & MNT_DETACH, err);
 }
 
-bool mountpoint_is_alive(const char *device)
+uint64_t mountpoint_identity(const char *device)
 {
 	char path[32 + MOUNTPOINT_DEVICE_MAX];
+	struct stat st;
 	snprintf(path, sizeof(path), "/sys/class/bdi/%s", device);
-	return access(path, F_OK) == 0;
+	return stat(path, &st) == 0 ? st.st_ino : 0;
+}
+
+bool mountpoint_has_device(const char *device)
+{
+	char *line = NULL, number[MOUNTPOINT_DEVICE_MAX];
+	size_t cap = 0;
+	bool found = false;
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	while (f && !found && getline(&line, &cap, f) > 0)
+		found = sscanf(line, "%*u %*u %31s", number) == 1 && strcmp(number, device) == 0;
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
 }
 
 void mountpoint_raise_read_ahead(dev_t device)

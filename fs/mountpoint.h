@@ -35,10 +35,13 @@ bool mountpoint_is_mounted(const char *mountpoint, char device[MOUNTPOINT_DEVICE
 int mountpoint_unmount(const char *mountpoint, int flags, struct sft_error *err);
 
 /*
- * Whether a file system of this "MAJOR:MINOR" is mounted in any place and any namespace, by its
- * entry in sysfs, which the kernel removes before the last umount(2) returns. False without sysfs.
+ * What tells the file system of this "MAJOR:MINOR" from a later one of the same number, as long as
+ * it is mounted in any place and any namespace: the inode of its entry in sysfs, which the kernel
+ * removes before the last umount(2) returns. 0 where there is none, or no sysfs.
  */
-bool mountpoint_is_alive(const char *device);
+uint64_t mountpoint_identity(const char *device);
+/* Whether it is mounted in any place of our namespace. */
+bool mountpoint_has_device(const char *device);
 
 /*
  * Raise the readahead of the mount's device, where that is allowed (root). Without it requests are

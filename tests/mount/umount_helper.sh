@@ -124,6 +124,26 @@ for program in "$helper" "$SAFETENSORFS umount"; do
     mount_ended "$T/mnt"
 done
 
+# A namespace that has a copy and soon ends is waited for; one that stays is not.
+if unshare --mount --propagation private true 2>/dev/null; then
+    for seconds in 2 1000; do
+        check "mount" "$SAFETENSORFS" "$source" "$T/mnt" -o edit
+        pid=$(status_of "$T/mnt" .pid)
+        coproc unshare --mount --propagation private sh -c 'echo; exec sleep "$1"' - "$seconds"
+        other=$COPROC_PID
+        read -r -u "${COPROC[0]}"
+        poke "$T/mnt/b" 0 "copy $seconds"
+        run "$helper" "$T/mnt"
+        check_eq "a copy for $seconds s ($err)" 0 "$rc"
+        check_eq "a copy for $seconds s: committed" "copy $seconds" \
+            "$(reader cut "$source" b | head -c $((5 + ${#seconds})))"
+        check_eq "a copy for $seconds s: the daemon is gone" "$((seconds == 2))" "$(is_gone "$pid" && echo 1 || echo 0)"
+        kill "$other" 2>/dev/null
+        wait "$other"
+        check "a copy for $seconds s: the daemon ends" wait_until is_gone "$pid"
+    done
+fi
+
 # In the namespace that is named, not in ours.
 if unshare --mount --propagation private true 2>/dev/null; then
     edit_start "$source" "$T/mnt"

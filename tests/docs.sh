@@ -199,7 +199,7 @@ installed() {
     done
     [ "$prefix/share/man/man8/umount.safetensorfs.8" -ef "$prefix/share/man/man8/mount.safetensorfs.8" ] ||
         echo "man8/umount.safetensorfs.8 does not lead to the man page"
-    (cd "$T/root" && find . ! -type d | wc -l | grep -qx 9) || (cd "$T/root" && find . ! -type d)
+    (cd "$T/root" && find . ! -type d | wc -l | grep -qx 13) || (cd "$T/root" && find . ! -type d)
 }
 
 if [ -n "${BUILD:-}" ] && type -P meson >/dev/null; then

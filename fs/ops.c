@@ -47,9 +47,12 @@ void fs_op_init(void *userdata, struct fuse_conn_info *conn)
 }
 
 /* Whether the kernel may keep what it learnt of a node: in an edit mount sidecars, metadata and
- * views change when something else is written. */
+ * views change when something else is written. With allow_root the kernel lets everybody in, and it
+ * is libfuse that refuses requests: what is never asked for is not refused. */
 static bool is_lasting(const struct fs *fs, uint64_t ino)
 {
+	if (fs->opt->allow_root)
+		return false;
 	switch (tree_ino_kind(ino)) {
 	case TREE_STATUS:
 	case TREE_PROGRESS:
@@ -75,7 +78,7 @@ int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
 void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
 {
 	struct fs *fs = fs_of(req);
-	struct fuse_entry_param e = { .entry_timeout = FS_FOREVER };
+	struct fuse_entry_param e = { .entry_timeout = fs->opt->allow_root ? 0 : FS_FOREVER };
 	size_t len = strlen(name);
 	/* Whatever is made or renamed is looked up first, so this holds for those too. */
 	if (len > TREE_NAME_MAX) {
@@ -310,17 +313,21 @@ void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 /* Where nothing has to be known of open files, the kernel need not ask: 36 us become 1.5. */
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	if (!fs_of(req)->opt->direct_io) {
+	const struct options *o = fs_of(req)->opt;
+	if (!o->direct_io && !o->allow_root) {
 		fuse_reply_err(req, ENOSYS);
 		return;
 	}
-	fi->direct_io = 1;
+	fi->direct_io = o->direct_io;
 	fuse_reply_open(req, fi);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	fuse_reply_err(req, ENOSYS);
+	if (fs_of(req)->opt->allow_root)
+		fuse_reply_open(req, fi);
+	else
+		fuse_reply_err(req, ENOSYS);
 }
 
 /* ---- statfs, extended attributes ---- */

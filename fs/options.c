@@ -24,6 +24,7 @@ enum action {
 	COMMIT,
 	DIRECT_IO,
 	ALLOW_OTHER,
+	ALLOW_ROOT,
 	MAX_THREADS,
 	MAX_READ,
 	FROM_MOUNT,
@@ -44,7 +45,7 @@ static const struct word {
 	{ "commit=", COMMIT },
 	{ "direct_io", DIRECT_IO },
 	{ "allow_other", ALLOW_OTHER },
-	{ "allow_root", FUSE },
+	{ "allow_root", ALLOW_ROOT },
 	{ "default_permissions", FUSE },
 	{ "auto_unmount", FUSE },
 	{ "fsname=", FUSE_VALUE },
@@ -210,6 +211,10 @@ static int mount_word(struct options *o, const char *text, bool *said_ro)
 		return 0;
 	case ALLOW_OTHER:
 		o->allow_other = true;
+		return 0;
+	case ALLOW_ROOT:
+		o->allow_root = true;
+		pass_on(o, text);
 		return 0;
 	case MAX_THREADS:
 		return set_number(&o->max_threads, text, value, 1000);

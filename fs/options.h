@@ -9,7 +9,7 @@ struct options {
 	char *source, *mountpoint;	     /* once resolved: absolute */
 	char *said_source, *said_mountpoint; /* as given, for messages */
 	bool foreground, debug, single_thread;
-	bool edit, partial, list_npy, direct_io, inplace, allow_other;
+	bool edit, partial, list_npy, direct_io, inplace, allow_other, allow_root;
 	bool said_rw, from_mount; /* `rw` was given; and words that only mount(8) says */
 	bool fake;		  /* mount(8) -f: check the words, mount nothing */
 	enum tree_layout layout;

@@ -260,6 +260,16 @@ static void keep_buffers(void)
 	mallopt(M_TRIM_THRESHOLD, 4 << 20);
 }
 
+/* What libfuse and fusermount3 said, in our words where a user can do something about it. */
+static const char *why_not_mounted(const char *said)
+{
+	if (strstr(said, "user_allow_other"))
+		return "users other than root may ask for allow_other and allow_root only where "
+		       "/etc/fuse.conf has a line user_allow_other: have root add it, or leave "
+		       "the option out";
+	return said[0] ? said : "is /dev/fuse there, and fusermount3?";
+}
+
 static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 {
 	int code = SESSION_FAILED;
@@ -282,8 +292,7 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 	int r = fuse_session_mount(fs->se, fs->opt->mountpoint);
 	log_capture_end(&capture, said, sizeof(said));
 	if (r < 0) {
-		log_error(fs->opt->mountpoint, "cannot mount: %s",
-			  said[0] ? said : "is /dev/fuse there, and fusermount3?");
+		log_error(fs->opt->mountpoint, "cannot mount: %s", why_not_mounted(said));
 		goto out_signals;
 	}
 	if (said[0])

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 void overlay_note(struct sft_overlay *ov, const char *fmt, ...)
 {
@@ -230,6 +231,30 @@ static int check_output(const struct sft_overlay *ov, struct sft_error *err)
 	return 0;
 }
 
+/* Without output= a commit writes beside the source. Where it cannot, that is said before anything
+ * is edited. (The staging directory lies there too, unless the user says where.) */
+static int check_target(const struct sft_overlay *ov, struct sft_error *err)
+{
+	const struct sft_file *file = NULL;
+	int r = 0;
+
+	for (size_t i = 0; !file && i < sft_checkpoint_shards(ov->base); i++)
+		file = sft_checkpoint_shard(ov->base, i)->file;
+	if (!file || !ov->options.staging || ov->options.output)
+		return 0;
+	char *path = realpath(sft_file_path(file), NULL), *dir = path ? io_dirname(path) : NULL;
+	if (dir && faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) < 0)
+		r = -errno;
+	if (r < 0 && ov->options.inplace && faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
+		r = 0;
+	if (r < 0)
+		sft_fail(err, -r, "cannot commit to %s: %s; output=PATH commits elsewhere", dir,
+			 strerror(-r));
+	free(dir);
+	free(path);
+	return r;
+}
+
 static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, struct sft_error *err)
 {
 	bool found = false;
@@ -243,6 +268,8 @@ static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, str
 		r = take_options(ov, sum, err);
 	if (r == 0)
 		r = open_base(ov, found ? sum->base : NULL, err);
+	if (r == 0)
+		r = check_target(ov, err);
 	if (r == 0)
 		r = staging_make(ov, err);
 	if (r == 0)

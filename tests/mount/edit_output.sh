@@ -154,6 +154,8 @@ chown 65534:65534 "$T/theirs/mnt"
 "${user[@]}" test -x "$SAFETENSORFS" -a -x "$T" && "${user[@]}" test -w /dev/fuse || finish
 remember
 check_refused "read-only directory" 'staging=|output=' "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o edit
+check_refused "read-only directory, staging= alone" 'cannot commit to .*output=' "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o "edit,staging=$T/theirs/stage"
+check_not "read-only directory: no staging is left" test -e "$T/theirs/stage"
 run "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o "edit,staging=$T/theirs/stage,output=$T/theirs/out.safetensors"
 if [ "$rc" -eq 0 ]; then
     check "read-only directory: edit" "${user[@]}" bash -c 'printf theirs | dd of="$1" conv=notrunc status=none' - "$T/theirs/mnt/a"

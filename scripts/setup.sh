@@ -5,7 +5,8 @@ export DEBIAN_FRONTEND=noninteractive
 
 packages_build=(gcc libc6-dev meson ninja-build pkg-config libfuse3-dev fuse3 libjsmn-dev python3)
 packages_test=(libcmocka-dev python3-numpy attr jq rsync mount util-linux procps mandoc vim moreutils
-    xfsprogs e2fsprogs systemd man-db bash-completion)
+    xfsprogs e2fsprogs systemd man-db bash-completion btrfs-progs squashfs-tools bindfs sshfs
+    openssh-sftp-server)
 packages_ci=(clang)
 
 say() {

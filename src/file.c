@@ -99,7 +99,11 @@ int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struc
 	r = read_header(file, shard, err);
 	if (r < 0)
 		goto out;
-	void *map = mmap(NULL, (size_t)file->st.st_size, PROT_READ, MAP_SHARED, file->fd, 0);
+	size_t size = (size_t)file->st.st_size;
+	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, file->fd, 0);
+	/* Where another FUSE file system bypasses the page cache, only private mappings are had. */
+	if (map == MAP_FAILED && errno == ENODEV)
+		map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file->fd, 0);
 	if (map == MAP_FAILED) {
 		r = sft_fail(err, errno, "cannot map %llu bytes: %s",
 			     (unsigned long long)file->st.st_size, strerror(errno));

@@ -44,9 +44,9 @@ static int lock_holder(const struct stat *st)
 	return found;
 }
 
-int staging_lock_fd(int fd, struct sft_error *err)
+static int lock_fd(int fd, int operation, struct sft_error *err)
 {
-	int r = io_flock(fd, LOCK_EX | LOCK_NB);
+	int r = io_flock(fd, operation | LOCK_NB);
 	struct stat st;
 	int pid;
 
@@ -61,6 +61,11 @@ int staging_lock_fd(int fd, struct sft_error *err)
 	return sft_fail(err, EBUSY, "is being edited by another process");
 }
 
+int staging_lock_fd(int fd, struct sft_error *err)
+{
+	return lock_fd(fd, LOCK_EX, err);
+}
+
 static bool is_locked(const struct sft_overlay *ov, const struct stat *st)
 {
 	for (size_t i = 0; i < ov->lock_count; i++) {
@@ -73,20 +78,29 @@ static bool is_locked(const struct sft_overlay *ov, const struct stat *st)
 	return false;
 }
 
-/* Open and lock. NFS makes flock() a lock that needs write access. */
-static int open_locked(const char *path, int flags, struct sft_error *err)
+/* Open and lock. On NFS an exclusive lock needs a descriptor that can be written to; where that is
+ * not to be had, as on a read-only mount, a shared lock still keeps those away who have one. */
+static int open_locked(const char *path, struct sft_error *err)
 {
+	static const struct {
+		int flags, operation;
+	} ways[] = { { O_RDONLY, LOCK_EX }, { O_RDWR, LOCK_EX }, { O_RDONLY, LOCK_SH } };
 	struct sft_error e = { 0 };
-	int fd = io_openat(AT_FDCWD, path, flags | O_NOCTTY | O_NONBLOCK, 0), r;
+	int r = -EBADF;
 
-	if (fd < 0)
-		return sft_fail(err, -fd, "cannot be locked: %s", strerror(-fd));
-	r = staging_lock_fd(fd, &e);
-	if (r == 0)
-		return fd;
-	close(fd);
-	if (r == -EBADF && (flags & O_ACCMODE) == O_RDONLY)
-		return open_locked(path, (flags & ~O_ACCMODE) | O_RDWR, err);
+	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
+		if (r != -EBADF && (i < 2 || (r != -EROFS && r != -EACCES)))
+			break;
+		memset(&e, 0, sizeof(e));
+		int fd = io_openat(AT_FDCWD, path, ways[i].flags | O_NOCTTY | O_NONBLOCK, 0);
+
+		r = fd < 0 ? sft_fail(&e, -fd, "cannot be locked: %s", strerror(-fd))
+			   : lock_fd(fd, ways[i].operation, &e);
+		if (r == 0)
+			return fd;
+		if (fd >= 0)
+			close(fd);
+	}
 	return sft_fail(err, -r, "%s", e.msg);
 }
 
@@ -113,7 +127,7 @@ int staging_lock(struct sft_overlay *ov, const char *path, struct sft_error *err
 		return sft_fail(err, errno, "cannot be locked: %s", strerror(errno));
 	if (is_locked(ov, &st))
 		return 0;
-	fd = open_locked(path, O_RDONLY, err);
+	fd = open_locked(path, err);
 	return fd < 0 ? fd : keep(ov, fd, err);
 }
 
@@ -126,7 +140,7 @@ static int lock_shard(struct sft_overlay *ov, const struct sft_shard *shard, str
 
 	if (is_locked(ov, opened)) /* two names of one file */
 		return 0;
-	fd = open_locked(sft_file_path(shard->file), O_RDONLY, err);
+	fd = open_locked(sft_file_path(shard->file), err);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &st) < 0 || st.st_ino != opened->st_ino || st.st_dev != opened->st_dev) {

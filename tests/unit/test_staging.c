@@ -1,6 +1,9 @@
 /* test_staging.c - where edits are staged, who may, and how they are dropped */
 #include "overlay_fixture.h"
 
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 
 #define ONE "a U8 3 aabbcc"
@@ -36,6 +39,89 @@ static bool is_there(const char *dir, const char *name)
 
 	free(path);
 	return there;
+}
+
+/* ---- locks as on NFS: an exclusive one needs a descriptor that can be written to ---- */
+
+static bool like_nfs;
+static int no_writing; /* an errno, for who opens a checkpoint for writing */
+
+int __real_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation)
+{
+	struct stat st;
+
+	if (like_nfs && operation & LOCK_EX && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	    (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDONLY) {
+		errno = EBADF;
+		return -1;
+	}
+	return __real_flock(fd, operation);
+}
+
+static bool may_not_write(const char *path, int flags)
+{
+	return no_writing && (flags & O_ACCMODE) == O_RDWR && strstr(path, "m.safetensors") &&
+	       !strstr(path, ".safetensorfs");
+}
+
+/* Which of the two it is depends on _FILE_OFFSET_BITS. */
+#define WRAP_OPENAT(NAME)                                                                          \
+	int __real_##NAME(int dir, const char *path, int flags, ...);                              \
+	int __wrap_##NAME(int dir, const char *path, int flags, ...);                              \
+	int __wrap_##NAME(int dir, const char *path, int flags, ...)                               \
+	{                                                                                          \
+		va_list ap;                                                                        \
+		va_start(ap, flags);                                                               \
+		mode_t mode = flags & O_CREAT ? va_arg(ap, mode_t) : 0;                            \
+		va_end(ap);                                                                        \
+		if (!may_not_write(path, flags))                                                   \
+			return __real_##NAME(dir, path, flags, mode);                              \
+		errno = no_writing;                                                                \
+		return -1;                                                                         \
+	}
+
+WRAP_OPENAT(openat)
+WRAP_OPENAT(openat64)
+
+static void test_locks_that_need_write_access(void **state)
+{
+	static const struct {
+		const char *name;
+		int no_writing;
+		int second; /* what somebody hears who opens it for editing meanwhile, staged
+			       elsewhere */
+		int opened; /* what the first one hears */
+	} cases[] = {
+		{ "writable", 0, EBUSY, 0 },
+		{ "a read-only mount", EROFS, 0, 0 },
+		{ "a file of somebody else's", EACCES, 0, 0 },
+		{ "another error is one", EIO, EIO, EIO },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct overlay_place p = overlay_place(ONE, NULL);
+		char *stage = fixture_join(p.dir, "stage");
+		const struct sft_overlay_options first = { 0 }, second = { .staging = stage };
+		struct sft_overlay *ov = NULL;
+		struct sft_error err = { 0 };
+
+		print_message("%s\n", cases[i].name);
+		like_nfs = true;
+		no_writing = cases[i].no_writing;
+		assert_int_equal(sft_overlay_open(p.source, &first, &ov, &err), -cases[i].opened);
+		assert_int_equal(try_open(p.source, &second, NULL), -cases[i].second);
+		/* Who may write is kept away all the same. */
+		no_writing = 0;
+		if (ov)
+			assert_int_equal(try_open(p.source, &second, NULL), -EBUSY);
+		like_nfs = false;
+		sft_overlay_free(ov);
+		free(stage);
+		overlay_place_free(&p);
+	}
 }
 
 /* ---- places ---- */
@@ -491,6 +577,7 @@ int main(void)
 		cmocka_unit_test(test_a_read_only_place_is_refused_at_once),
 		cmocka_unit_test(test_files_of_a_hub_cache_are_refused),
 		cmocka_unit_test(test_one_writer_at_a_time),
+		cmocka_unit_test(test_locks_that_need_write_access),
 		cmocka_unit_test(test_the_lock_holds_over_a_commit),
 		cmocka_unit_test(test_edits_of_a_source_that_has_changed_are_refused),
 		cmocka_unit_test(test_edits_move_with_their_source),

@@ -84,7 +84,8 @@ _safetensorfs() {
     fi
 
     case $verb:$typed in
-    ls:-* | status:-*) mapfile -t COMPREPLY < <(compgen -W '--json' -- "$cur") ;;
+    ls:-*) mapfile -t COMPREPLY < <(compgen -W '-h --sort --json' -- "$cur") ;;
+    status:-*) mapfile -t COMPREPLY < <(compgen -W '--json' -- "$cur") ;;
     check:-*) mapfile -t COMPREPLY < <(compgen -W '-q' -- "$cur") ;;
     recover:-* | discard:-*) mapfile -t COMPREPLY < <(compgen -W '-o' -- "$cur") ;;
     mount:-*) mapfile -t COMPREPLY < <(compgen -W '-f -d -s -o --help --version' -- "$cur") ;;

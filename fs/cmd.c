@@ -27,6 +27,15 @@ int cmd_flush(void)
 	return 1;
 }
 
+bool cmd_write(struct sft_buf *out, size_t above)
+{
+	if (out->failed || out->len <= above)
+		return !out->failed;
+	bool ok = fwrite(out->data, 1, out->len, stdout) == out->len;
+	out->len = 0;
+	return ok;
+}
+
 int cmd_words(int argc, char **argv, const char *const *names, bool *found)
 {
 	int kept = 0;

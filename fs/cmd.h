@@ -40,6 +40,9 @@ int cmd_one(int argc, char **argv, const char *const *names, bool *found, const 
 int cmd_usage(const char *word, const char *reason);
 /* Flush stdout. Returns 0, or 1 after a line that says why not all of it could be written. */
 int cmd_flush(void);
+/* Write what has gathered to stdout and empty it, once it is more than `above` bytes. False where
+ * that fails, and where memory has run out. */
+bool cmd_write(struct sft_buf *out, size_t above);
 
 /*
  * Read a control file of the mount at `mountpoint` as parsed JSON text. Returns 0, or 1 after a

@@ -1,10 +1,11 @@
 /* cmd_ls.c - list the tensors of a checkpoint, without mounting it */
 #include "cmd.h"
 #include "log.h"
+#include "ls.h"
 #include "view.h"
 
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static void view(const struct sft_checkpoint *ck, const struct sft_tensor *t,
@@ -25,82 +26,87 @@ static void view(const struct sft_checkpoint *ck, const struct sft_tensor *t,
 	};
 }
 
-/* Write out what has gathered, now and then. False where stdout fails. */
-static bool flush(struct sft_buf *out, size_t above)
+static bool print_json(const struct ls_list *list)
 {
-	if (out->len <= above)
-		return !out->failed;
-	bool ok = !out->failed && fwrite(out->data, 1, out->len, stdout) == out->len;
-	out->len = 0;
+	struct sft_buf out = { 0 };
+	struct view_tensor t;
+	bool ok = true;
+	sft_buf_text(&out, "[");
+	for (size_t i = 0; ok && i < list->count; i++) {
+		sft_buf_text(&out, i ? ",\n" : "\n");
+		view(list->ck, list->tensors[i], &t);
+		view_sidecar_item(&out, &t, 2);
+		ok = cmd_write(&out, 1 << 16);
+	}
+	sft_buf_text(&out, list->count ? "\n]\n" : "]\n");
+	ok = ok && cmd_write(&out, 0);
+	sft_buf_free(&out);
 	return ok;
 }
 
-static bool print_json(const struct sft_checkpoint *ck, struct sft_buf *out)
+/* Say which globs nothing matches. False where there is one. */
+static bool all_matched(const char *source, char *const *globs, size_t count, const bool *matched)
 {
-	struct view_tensor t;
-	size_t n = sft_checkpoint_count(ck);
-	sft_buf_add(out, "[", 1);
-	for (size_t i = 0; i < n; i++) {
-		sft_buf_printf(out, "%s\n", i ? "," : "");
-		view(ck, sft_checkpoint_at(ck, i), &t);
-		view_sidecar_item(out, &t, 2);
-		if (!flush(out, 1 << 16))
-			return false;
+	bool all = true;
+	for (size_t i = 0; i < count; i++) {
+		if (matched[i])
+			continue;
+		all = false;
+		log_error(globs[i], "%s; the names are listed by: safetensorfs ls %s",
+			  access(globs[i], F_OK) == 0
+				  ? "is no tensor's name (ls takes one source, then names)"
+				  : "matches no tensor's name",
+			  source);
 	}
-	sft_buf_printf(out, "%s]\n", n ? "\n" : "");
-	return flush(out, 0);
+	return all;
 }
 
-/* One line a tensor, tab-separated, so that it can be cut and sorted; names quoted only where they
- * would break the line. */
-static void add_line(struct sft_buf *out, const struct view_tensor *t)
+enum { JSON, HUMAN, SORT, OPTIONS };
+
+static int list(const struct sft_checkpoint *ck, const bool *options, char **argv, size_t globs)
 {
-	bool plain = t->name_len > 0;
-	for (uint32_t i = 0; plain && i < t->name_len; i++)
-		plain = (unsigned char)t->name[i] >= 0x20 && t->name[i] != 0x7f &&
-			t->name[i] != '"';
-	if (plain)
-		sft_buf_add(out, t->name, t->name_len);
+	struct ls_list list = { 0 };
+	bool *matched = calloc(globs + 1, sizeof(*matched)), ok = false;
+	if (!matched || !ls_select(&list, ck, argv + 1, globs, matched, options[SORT])) {
+		log_error(argv[0], "no memory");
+		goto out;
+	}
+	/* Where globs match nothing there is no table, as ls(1) prints nothing then. */
+	if (options[JSON])
+		ok = print_json(&list);
 	else
-		sft_buf_json(out, t->name, t->name_len);
-	sft_buf_printf(out, "\t%s\t[", sft_dtype_name(t->dtype));
-	for (uint32_t i = 0; i < t->rank; i++)
-		sft_buf_printf(out, "%s%llu", i ? "," : "", (unsigned long long)t->shape[i]);
-	sft_buf_printf(out, "]\t%llu\t%s\n", (unsigned long long)t->nbytes, t->file);
-}
-
-static bool print_lines(const struct sft_checkpoint *ck, struct sft_buf *out)
-{
-	struct view_tensor t;
-	for (size_t i = 0; i < sft_checkpoint_count(ck); i++) {
-		view(ck, sft_checkpoint_at(ck, i), &t);
-		add_line(out, &t);
-		if (!flush(out, 1 << 16))
-			return false;
-	}
-	return flush(out, 0);
+		ok = (globs && !list.count) || ls_table(&list, options[HUMAN]);
+	ok = fflush(stdout) == 0 && ok;
+	if (!ok)
+		log_error("stdout", "cannot write the list");
+	ok = all_matched(argv[0], argv + 1, globs, matched) && ok;
+out:
+	free(list.tensors);
+	free(matched);
+	return ok ? 0 : 1;
 }
 
 int cmd_ls(int argc, char **argv)
 {
-	static const char *const names[] = { "--json", NULL };
-	bool json = false;
+	static const char *const names[] = {
+		[JSON] = "--json", [HUMAN] = "-h", [SORT] = "--sort", [OPTIONS] = NULL
+	};
+	bool options[OPTIONS] = { false };
 	struct sft_checkpoint *ck = NULL;
 	struct sft_error err = { 0 };
-	struct sft_buf out = { 0 };
 	const char *line;
-	if (cmd_one(argc, argv, names, &json, "SOURCE") != 0)
-		return 2;
+	int n = cmd_words(argc, argv, names, options);
+	if (n < 1)
+		return n < 0 ? 2 : cmd_usage("SOURCE", "missing (see safetensorfs --help)");
+	if (options[JSON] && options[HUMAN])
+		return cmd_usage("-h", "contradicts --json");
 	if (sft_checkpoint_open(argv[0], 0, &ck, &err) < 0) {
 		log_error(argv[0], "%s", err.msg);
 		return 1;
 	}
 	for (size_t i = 0; (line = sft_checkpoint_warning(ck, i)); i++)
 		log_warning(argv[0], "%s", line);
-	bool ok = (json ? print_json(ck, &out) : print_lines(ck, &out)) && fflush(stdout) == 0;
-	if (!ok)
-		log_error("stdout", "cannot write the list");
-	sft_buf_free(&out);
+	int code = list(ck, options, argv, (size_t)n - 1);
 	sft_checkpoint_free(ck);
-	return ok ? 0 : 1;
+	return code;
 }

@@ -11,7 +11,7 @@
 
 static const char usage[] =
 	"usage: safetensorfs [mount] SOURCE MOUNTPOINT [-f] [-d] [-s] [-o OPTION,...]\n"
-	"       safetensorfs ls [--json] SOURCE\n"
+	"       safetensorfs ls [-h] [--sort] [--json] SOURCE [GLOB...]\n"
 	"       safetensorfs check [-q] SOURCE...\n"
 	"       safetensorfs status [--json] MOUNTPOINT\n"
 	"       safetensorfs commit MOUNTPOINT\n"
@@ -44,6 +44,9 @@ static const char usage[] =
 	"  allow_other, ...     libfuse's own\n"
 	"\n"
 	"  -f  stay in the foreground    -d  print FUSE messages    -s  one thread\n"
+	"\n"
+	"ls: -h  sizes such as 1.5K    --sort  natural order    --json  for programs\n"
+	"    GLOB  only these names: 'model.*.mlp.*', where * matches dots and slashes too\n"
 	"\n"
 	"A source that is called like a verb is given as ./ls.\n";
 

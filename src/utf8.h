@@ -3,6 +3,7 @@
 #define SFT_UTF8_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * The bytes (1 to 4) of the character at the start of the `len` bytes at s; 0 where there is no
@@ -39,6 +40,17 @@ static inline size_t sft_utf8_char(const char *s, size_t len)
 			return 0;
 	}
 	return n;
+}
+
+/* The code point of a valid character of n bytes. */
+static inline uint32_t sft_utf8_value(const char *s, size_t n)
+{
+	const unsigned char *u = (const unsigned char *)s;
+	uint32_t value = n == 1 ? u[0] : u[0] & (0x7fu >> n);
+
+	for (size_t i = 1; i < n; i++)
+		value = value << 6 | (u[i] & 0x3fu);
+	return value;
 }
 
 #endif

@@ -1,34 +1,11 @@
 #!/usr/bin/env bash
-# ls, check and umount.
+# check and umount.
 . "$(dirname "$0")/lib.sh"
 
 make_checkpoint "$T/one.safetensors" --tensors 22 --dtype all --tensor 'scalar:F32:[]'
 make_checkpoint "$T/shards" --shards 3 --tensors 20 --tensor-bytes 100
 echo broken >"$T/bad.safetensors"
 printf '\x02\0\0\0\0\0\0\0{}' >"$T/empty.safetensors"
-
-for source in "$T/one.safetensors" "$T/shards" "$T/shards/model.safetensors.index.json" "$T/empty.safetensors"; do
-    run "$SAFETENSORFS" ls "$source"
-    check_eq "ls $source: exit status" 0 "$rc"
-    check_eq "ls $source: stderr" "" "$err"
-    count=0
-    while IFS=$'\t' read -r name dtype shape nbytes file; do
-        line=$(grep -F -- "$name"$'\t' <<<"$out")
-        for word in "$dtype" "$shape" "$nbytes" "$file"; do
-            check_match "ls: words of $name" $'\t'"${word//[/\\[}"$'(\t|$)' "$line"
-        done
-        count=$((count + 1))
-    done < <(reader list "$source" | jq -r '.[] | [.name, .dtype, (.shape | tojson), .nbytes, .file] | @tsv')
-    check "ls $source: lines" test "$(grep -c . <<<"$out")" -ge "$count"
-    check "ls --json $source" diff <(reader list "$source" | jq -S .) \
-        <("$SAFETENSORFS" ls --json "$source" | jq -S .)
-done
-check_refused "ls of a broken file" 'bad.safetensors' "$SAFETENSORFS" ls "$T/bad.safetensors"
-check_refused "ls of nothing" 'none.*No such file' "$SAFETENSORFS" ls "$T/none"
-if [ -c /dev/full ]; then
-    run bash -c '"$1" ls "$2" >/dev/full' - "$SAFETENSORFS" "$T/one.safetensors"
-    check_eq "ls to a full disk" 1 "$rc"
-fi
 
 # options | sources | exit status | lines of stdout, without their directory
 while IFS='|' read -r options sources status want; do

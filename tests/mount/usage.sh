@@ -39,7 +39,8 @@ max_read=0|a.safetensors mnt -o max_read=0
 SOURCE|ls
 SOURCE|ls --json
 --frob|ls --frob a.safetensors
-mnt|ls a.safetensors mnt
+-l|ls -l a.safetensors
+-h|ls -h --json a.safetensors
 SOURCE|check
 SOURCE|check -q
 --quiet|check --quiet a.safetensors

@@ -2,6 +2,7 @@
 #include "cmd.h"
 
 #include "log.h"
+#include "mountpoint.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,8 +11,6 @@
 #include <string.h>
 #include <sys/vfs.h>
 #include <unistd.h>
-
-#define FUSE_FS_MAGIC 0x65735546 /* linux/magic.h: FUSE_SUPER_MAGIC */
 
 int cmd_usage(const char *word, const char *reason)
 {
@@ -112,7 +111,8 @@ int cmd_read_control(const char *mountpoint, const char *name, struct sft_buf *t
 			  "the daemon of this mount is dead (%s); clear it with: fusermount3 -u %s",
 			  strerror(ENOTCONN), mountpoint);
 	else if ((r == -ENOENT || r == -ENOTDIR) && access(mountpoint, F_OK) == 0)
-		log_error(mountpoint, "is not a safetensorfs mount");
+		log_error(mountpoint,
+			  "is not a safetensorfs mount (findmnt -t fuse.safetensorfs lists those)");
 	else if (r < 0)
 		log_error(mountpoint, "%s", strerror(-r));
 	return r < 0 ? 1 : 0;

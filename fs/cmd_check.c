@@ -1,4 +1,5 @@
 /* cmd_check.c - validate checkpoints fully */
+#include "advice.h"
 #include "cmd.h"
 #include "log.h"
 
@@ -66,6 +67,8 @@ static bool check(const char *source, bool quiet)
 	struct cmd_progress progress;
 	const char *line;
 	int r = sft_checkpoint_open(source, 0, &ck, &err);
+	if (r < 0)
+		advise_source(source, NULL, &err);
 	for (size_t i = 0; r == 0 && (line = sft_checkpoint_warning(ck, i)); i++)
 		log_warning(source, "%s", line);
 	if (r == 0) {

@@ -1,4 +1,5 @@
 /* cmd_ls.c - list the tensors of a checkpoint, without mounting it */
+#include "advice.h"
 #include "cmd.h"
 #include "log.h"
 #include "ls.h"
@@ -101,6 +102,7 @@ int cmd_ls(int argc, char **argv)
 	if (options[JSON] && options[HUMAN])
 		return cmd_usage("-h", "contradicts --json");
 	if (sft_checkpoint_open(argv[0], 0, &ck, &err) < 0) {
+		advise_source(argv[0], NULL, &err);
 		log_error(argv[0], "%s", err.msg);
 		return 1;
 	}

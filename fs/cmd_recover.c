@@ -1,4 +1,5 @@
 /* cmd_recover.c - recover and discard: edits that were left staged, without mounting */
+#include "advice.h"
 #include "cmd.h"
 #include "log.h"
 #include "options.h"
@@ -77,6 +78,7 @@ static int recover(const struct options *o)
 	if (r == 0 && !found)
 		return nothing_staged(o->source);
 	if (r == -EBUSY || sft_overlay_open(o->source, &options, &ov, &err) < 0) {
+		advise_source(o->source, NULL, &err);
 		log_error(o->source, "%s", err.msg);
 		return 1;
 	}
@@ -103,6 +105,7 @@ static int discard(const struct options *o)
 	if (r == 0)
 		r = sft_staging_discard(o->source, o->staging, true, &text, &found, &err);
 	if (r < 0) {
+		advise_source(o->source, NULL, &err);
 		log_error(o->source, "%s", err.msg);
 		goto out;
 	}

@@ -178,6 +178,8 @@ static int resolve_paths(struct options *o)
 	struct sft_error err = { 0 };
 	char *mountpoint = mountpoint_resolve(o->mountpoint, &err);
 	if (!mountpoint) {
+		if (err.errnum == ENOENT)
+			sft_hint(&err, "make the directory first: mkdir %s", o->mountpoint);
 		log_error(o->mountpoint, "%s", err.msg);
 		return -1;
 	}

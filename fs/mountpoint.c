@@ -92,7 +92,8 @@ int mountpoint_check(const char *mountpoint, const struct sft_checkpoint *ck, st
 	if (stat(mountpoint, &mnt) < 0)
 		return sft_fail(err, errno, "%s", strerror(errno));
 	if (!S_ISDIR(mnt.st_mode))
-		return sft_fail(err, ENOTDIR, "is not a directory");
+		return sft_fail(err, ENOTDIR,
+				"is not a directory; the source comes first, then the mountpoint");
 	const char *path = sft_checkpoint_path(ck);
 	if (is_or_lies_in(path, &mnt, &itself))
 		return sft_fail(err, EINVAL,
@@ -164,11 +165,23 @@ bool mountpoint_is_mounted(const char *mountpoint, char device[MOUNTPOINT_DEVICE
 	return found;
 }
 
+bool mountpoint_is_ours(const char *path)
+{
+	struct statfs fs;
+	char *status = NULL;
+	if (statfs(path, &fs) < 0 || fs.f_type != FUSE_FS_MAGIC ||
+	    asprintf(&status, "%s/.safetensorfs/status", path) < 0)
+		return false;
+	bool ours = access(status, F_OK) == 0;
+	free(status);
+	return ours;
+}
+
 static int refused(int errnum, struct sft_error *err)
 {
 	return sft_fail(err, errnum, "%s",
 			errnum == EBUSY ? "is in use, by a program with an open file or "
-					  "its working directory there"
+					  "its working directory there (fuser -vm lists them)"
 					: strerror(errnum));
 }
 

@@ -4,6 +4,8 @@
 
 #include "sft.h"
 
+#define FUSE_FS_MAGIC 0x65735546 /* linux/magic.h: FUSE_SUPER_MAGIC */
+
 /*
  * The absolute path of a mountpoint, malloced: its directory resolved, so that it works for a dead
  * mount as well. NULL and *err where it cannot be.
@@ -29,6 +31,9 @@ int mountpoint_check_outside(const char *mountpoint, const char *what, const cha
  * *device (may be NULL) is set to its "MAJOR:MINOR". */
 #define MOUNTPOINT_DEVICE_MAX 32
 bool mountpoint_is_mounted(const char *mountpoint, char device[MOUNTPOINT_DEVICE_MAX]);
+
+/* Whether it is the root of a mount of ours that answers. */
+bool mountpoint_is_ours(const char *path);
 
 /* Unmount, without root by way of fusermount3. EBUSY while it is in use. The flags are umount2(2)'s
  * MNT_DETACH and MNT_FORCE. No umount(8) is run, which might call us as its helper. */

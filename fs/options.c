@@ -166,7 +166,7 @@ static int mount_word(struct options *o, const char *text, bool *said_ro)
 	if (!w)
 		return strncmp(text, "x-", 2) == 0 || strncmp(text, "X-", 2) == 0
 			       ? 0
-			       : usage(text, "unknown mount option");
+			       : usage(text, "unknown mount option (see safetensorfs --help)");
 	const char *value = text + strlen(w->name);
 	switch (w->action) {
 	case FUSE_VALUE:
@@ -296,7 +296,9 @@ static int check(const struct options *o, enum options_for what, bool said_ro)
 	if (what != OPTIONS_MOUNT)
 		return 0;
 	if (!o->mountpoint)
-		return usage("MOUNTPOINT", "missing (see safetensorfs --help)");
+		return usage("MOUNTPOINT",
+			     "missing; safetensorfs ls lists a source without mounting "
+			     "(see safetensorfs --help)");
 	if (o->edit && said_ro)
 		return usage("ro", "contradicts edit");
 	if (o->output && !o->edit)

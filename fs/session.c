@@ -1,6 +1,7 @@
 /* session.c - one mount from the opened source to the end of the daemon */
 #include "session.h"
 
+#include "advice.h"
 #include "commit.h"
 #include "edit.h"
 #include "fs.h"
@@ -260,16 +261,6 @@ static void keep_buffers(void)
 	mallopt(M_TRIM_THRESHOLD, 4 << 20);
 }
 
-/* What libfuse and fusermount3 said, in our words where a user can do something about it. */
-static const char *why_not_mounted(const char *said)
-{
-	if (strstr(said, "user_allow_other"))
-		return "users other than root may ask for allow_other and allow_root only where "
-		       "/etc/fuse.conf has a line user_allow_other: have root add it, or leave "
-		       "the option out";
-	return said[0] ? said : "is /dev/fuse there, and fusermount3?";
-}
-
 static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 {
 	int code = SESSION_FAILED;
@@ -288,15 +279,22 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 		log_error(fs->opt->mountpoint, "cannot set signal handlers");
 		goto out_session;
 	}
+	bool hides = mountpoint_is_ours(fs->opt->mountpoint);
 	log_capture_start(&capture, !fs->opt->debug);
 	int r = fuse_session_mount(fs->se, fs->opt->mountpoint);
 	log_capture_end(&capture, said, sizeof(said));
 	if (r < 0) {
-		log_error(fs->opt->mountpoint, "cannot mount: %s", why_not_mounted(said));
+		log_error(fs->opt->mountpoint, "cannot mount: %s%s",
+			  said[0] ? said : "is /dev/fuse there, and fusermount3?",
+			  advice_on_mounting(said));
 		goto out_signals;
 	}
 	if (said[0])
 		log_warning(fs->opt->mountpoint, "%s", said);
+	if (hides)
+		log_warning(
+			fs->opt->said_mountpoint,
+			"hides a safetensorfs mount that is there already, until it is unmounted");
 	atomic_store(&fs->device_known, mountpoint_is_mounted(fs->mountpoint, fs->device));
 	mounted(ctx);
 	keep_buffers();
@@ -332,6 +330,7 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 	pthread_mutex_init(&fs.merged_lock, NULL);
 	log_adopt_fuse();
 	if (open_source(&fs, &err) < 0) {
+		advise_source(o->said_source, o->mountpoint, &err);
 		log_error(o->said_source, "%s", err.msg);
 	} else if (mountpoint_check(o->mountpoint, fs_checkpoint(&fs), &err) < 0) {
 		log_error(o->said_mountpoint, "%s", err.msg);

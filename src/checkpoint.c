@@ -5,6 +5,7 @@
  * name (checkpoint_names.c).
  */
 #include "checkpoint.h"
+#include "hints.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -110,9 +111,11 @@ static int scan_directory(struct sft_checkpoint *ck, struct sft_error *err)
 	int n = scandir(ck->path, &entries, is_shard_name, compare_dirents);
 	if (n < 0)
 		return sft_fail(err, errno, "%s", strerror(errno));
-	if (n == 0)
+	if (n == 0) {
 		r = sft_fail(err, ENOENT,
 			     "no *" SHARD_SUFFIX " and no *" INDEX_SUFFIX " in this directory");
+		hint_directory(ck->path, err);
+	}
 	for (int i = 0; r == 0 && i < n; i++) {
 		if (add_name(ck, entries[i]->d_name) < 0)
 			r = checkpoint_no_memory(err);

@@ -113,6 +113,21 @@ int sft_wrap(struct sft_error *err, const char *fmt, ...)
 	return -err->errnum;
 }
 
+void sft_hint(struct sft_error *err, const char *fmt, ...)
+{
+	char text[2 * sizeof(err->msg) + sizeof("; ")];
+	va_list ap;
+
+	if (!err || !err->errnum)
+		return;
+	size_t len = (size_t)sprintf(text, "%s; ", err->msg);
+	va_start(ap, fmt);
+	int n = vsnprintf(text + len, sizeof(err->msg), fmt, ap);
+	va_end(ap);
+	if (n >= 0)
+		set_message(err, text, strlen(text));
+}
+
 const char *sft_quote(struct sft_quoted *q, const char *name, size_t len)
 {
 	bool whole;

@@ -1,4 +1,5 @@
 /* file.c - open one file: validate its header, map it */
+#include "hints.h"
 #include "num.h"
 #include "sft.h"
 
@@ -60,7 +61,8 @@ static int read_header(struct sft_file *file, uint32_t shard, struct sft_error *
 				(unsigned long long)n, SFT_HEADER_MAX);
 	if (n > size - 8)
 		return sft_fail(err, EBADMSG,
-				"header length %llu is past the end of the file (%llu bytes)",
+				"header length %llu is past the end of the file (%llu bytes): cut "
+				"short, or no safetensors file",
 				(unsigned long long)n, (unsigned long long)size);
 	char *json = malloc(n);
 	if (!json)
@@ -97,6 +99,8 @@ int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struc
 		goto out;
 	}
 	r = read_header(file, shard, err);
+	if (r == -EBADMSG)
+		hint_file(file->fd, err);
 	if (r < 0)
 		goto out;
 	size_t size = (size_t)file->st.st_size;

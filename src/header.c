@@ -236,11 +236,14 @@ static int fail_end(const struct header *h, const struct sft_tensor *last)
 				"no tensors, but %" PRIu64 " bytes of data behind the header",
 				h->data_len);
 	sft_quote(&q, last->name, last->name_len);
-	if (end > h->data_len)
-		return sft_fail(h->err, EBADMSG,
-				"tensor %s: ends at byte %" PRIu64
-				" of the data, past the end of the file, which has %" PRIu64,
-				q.text, end, h->data_len);
+	if (end > h->data_len) {
+		int r = sft_fail(h->err, EBADMSG,
+				 "tensor %s: ends at byte %" PRIu64
+				 " of the data, past the end of the file, which has %" PRIu64,
+				 q.text, end, h->data_len);
+		sft_hint(h->err, "the file was cut short: an unfinished download?");
+		return r;
+	}
 	return sft_fail(h->err, EBADMSG,
 			"tensor %s: the last one, ends at byte %" PRIu64
 			" of the data, but %" PRIu64 " bytes follow the header: %" PRIu64

@@ -39,6 +39,9 @@ int sft_fail(struct sft_error *err, int errnum, const char *fmt, ...)
 /* Put "CONTEXT: " before the recorded message. Returns -err->errnum, or 0 where err is NULL. */
 int sft_wrap(struct sft_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Put "; HINT" behind the recorded message: what to do about it. Nothing where none is recorded. */
+void sft_hint(struct sft_error *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
 /*
  * A name from a file as it may stand in a message: in double quotes, `"`, `\`, control characters
  * and invalid UTF-8 escaped, cut (with "..." behind it) where it is long. Returns q->text.

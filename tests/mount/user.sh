@@ -142,7 +142,7 @@ done
 for option in allow_other allow_root; do
     for mode in "" -f; do
         check_refused "$option $mode, forbidden" \
-            'mnt: cannot mount: .*allow_root only where /etc/fuse.conf has a line user_allow_other' \
+            'mnt: cannot mount: .*user_allow_other.*/etc/fuse.conf: have root add that line' \
             "${as_user[@]}" "$SAFETENSORFS" "$source" "$T/mnt" -o "$option" $mode
         check "$option $mode, forbidden: nothing is mounted" is_unmounted "$T/mnt"
     done

@@ -129,7 +129,7 @@ static void a_broken_rule_is_refused_with_its_message(void **state)
 		  "a hole of 1 bytes" },
 		{ "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 1, 0,
 		  "tensor \"a\": ends at byte 2 of the data, past the end of the file, which has "
-		  "1" },
+		  "1; the file was cut short: an unfinished download?" },
 		{ "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}", 5, 0,
 		  "tensor \"a\": the last one, ends at byte 2 of the data, but 5 bytes follow the "
 		  "header: 3 trailing bytes" },

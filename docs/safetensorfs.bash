@@ -52,13 +52,77 @@ _safetensorfs_mounted() {
     compopt -o filenames 2>/dev/null
 }
 
+# Split a line into `words`, without their quotes; the last is the one at the cursor, maybe empty.
+# COMP_WORDS has them cut at each `=` or `:`. Of the last, readline keeps the first `kept` characters,
+# and `quote` is the quote that is open there.
+_safetensorfs_split() {
+    local text=$1 c word='' begun='' i
+    words=() kept=0 quote=''
+    for ((i = 0; i < ${#text}; i++)); do
+        c=${text:i:1}
+        if [[ $c == "${quote:-none}" ]]; then
+            quote=''
+        elif [[ $c == \\ && $quote != \' && (-z $quote || ${text:i+1:1} == [\\\"\$\`]) ]]; then
+            word+=${text:i+1:1} i=$((i + 1))
+        elif [[ -n $quote ]]; then
+            word+=$c
+        elif [[ $c == [\'\"] ]]; then
+            quote=$c begun=1 kept=${#word}
+        elif [[ $c == [[:space:]] ]]; then
+            [[ -z $word$begun ]] || words+=("$word")
+            word='' begun='' kept=0
+        else
+            word+=$c
+            [[ $COMP_WORDBREAKS != *"$c"* ]] || kept=${#word}
+        fi
+    done
+    words+=("$word")
+}
+
+# The words that `ls` prints for names that begin with $3. A huge checkpoint must not hang the shell:
+# after two seconds nothing is offered (the line of totals is missing), and of many names the first
+# thousand and the last, so that what all begin with is still right.
+_safetensorfs_list_names() {
+    local glob=${3//\\/\\\\}
+    glob=${glob//\*/\\*}
+    glob=${glob//\?/\\?}
+    glob=${glob//\[/\\[}
+    timeout 2 "$1" ls -- "$2" "$glob*" 2>/dev/null | LC_ALL=C awk '
+        NR > 1 && length(word) < 1000 { names[n < 1000 ? ++n : 1001] = word }
+        { word = $1; whole = NF == 4 && $2 ~ /^tensors?,$/ }
+        END { for (i = 1; whole && i <= 1001; i++) if (i in names) print names[i] }'
+}
+
+# Offer names of tensors of the source $2; $1 is the program, $3 what was typed. They are quoted
+# here, since readline leaves `$` and backquotes as they are, and a name could hold any command.
+_safetensorfs_names() {
+    local name
+    while IFS= read -r name; do
+        if [[ $name == \"* ]]; then
+            # JSON; what holds control characters cannot be typed.
+            [[ $name != *\\[bfnrt]* && $name != *\\u00[01789]* ]] || continue
+            name=${name:1:-1}
+            printf -v name %b "${name//\\\"/\"}"
+        fi
+        [[ -n $name && $name != -* ]] || continue
+        name=${name:kept}
+        case $quote in
+        \') [[ $name != *\'* ]] || continue ;; # there is no way to write it
+        \")
+            # readline adds no quote behind one, and `!` is the shell's history.
+            [[ $name != *[\"!]* ]] || continue
+            name=${name//\\/'\\'} name=${name//\$/'\$'} name=${name//\`/'\`'}
+            ;;
+        *) printf -v name %q "$name" ;;
+        esac
+        COMPREPLY+=("$name")
+    done < <(_safetensorfs_list_names "$@")
+}
+
 _safetensorfs() {
-    local cur=${COMP_WORDS[COMP_CWORD]} verb=mount typed offer sources=0 i words=()
+    local cur=${COMP_WORDS[COMP_CWORD]} verb=mount typed offer sources=0 source='' i words=() kept=0 quote=''
     COMPREPLY=()
-    # The word at the cursor as it was typed: COMP_WORDS has it cut at each `=`.
-    typed=${COMP_LINE:0:COMP_POINT}
-    read -ra words <<<"$typed"
-    [[ $typed != *[[:space:]] ]] || words+=('')
+    _safetensorfs_split "${COMP_LINE:0:COMP_POINT}"
     typed=${words[-1]}
     case ${words[1]-} in
     mount | ls | check | status | commit | umount | recover | discard)
@@ -102,6 +166,17 @@ _safetensorfs() {
             _safetensorfs_source "$cur"
             [[ ${#words[@]} -ne 2 ]] ||
                 mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -W "$_safetensorfs_verbs" -- "$cur")
+        fi
+        ;;
+    ls:*)
+        for ((i = ${#words[@]} - 2; i > 1; i--)); do
+            [[ ${words[i]} == -* ]] || source=${words[i]}
+        done
+        if [[ -n $source ]]; then
+            # The shell has not expanded these.
+            _safetensorfs_names "${words[0]/#~\//$HOME/}" "${source/#~\//$HOME/}" "$typed"
+        else
+            _safetensorfs_source "$cur"
         fi
         ;;
     *) _safetensorfs_source "$cur" ;;

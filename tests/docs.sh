@@ -92,6 +92,7 @@ check "every verb is completed" in_completion '' < <(verbs)
 # A path follows these, which is completed only where there is one.
 check "every option is completed" in_completion '-o ' < <(options | grep -vxE '(staging|output)=')
 check "options that take a path are offered" in_completion '-o ' < <(printf '%s\n' stag outp)
+check "an interactive shell completes, names of tensors too" "$PYTHON" tests/completion.py "$SAFETENSORFS" docs/safetensorfs.bash
 
 # ---- pages ----
 

@@ -120,7 +120,7 @@ void sft_hint(struct sft_error *err, const char *fmt, ...)
 
 	if (!err || !err->errnum)
 		return;
-	size_t len = (size_t)sprintf(text, "%s; ", err->msg);
+	size_t len = (size_t)snprintf(text, sizeof(err->msg) + 2, "%s; ", err->msg);
 	va_start(ap, fmt);
 	int n = vsnprintf(text + len, sizeof(err->msg), fmt, ap);
 	va_end(ap);

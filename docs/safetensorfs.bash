@@ -1,6 +1,6 @@
 # bash completion for safetensorfs(1)
 
-_safetensorfs_verbs='mount ls check status commit umount recover discard --help --version'
+_safetensorfs_verbs='mount ls check diff status commit umount recover discard --help --version'
 
 # What is offered at once, and the words of mount(8), offered where one of them was begun.
 _safetensorfs_options='ro edit layout=flat layout=tree layout=files npy partial staging= output=
@@ -125,7 +125,7 @@ _safetensorfs() {
     _safetensorfs_split "${COMP_LINE:0:COMP_POINT}"
     typed=${words[-1]}
     case ${words[1]-} in
-    mount | ls | check | status | commit | umount | recover | discard)
+    mount | ls | check | diff | status | commit | umount | recover | discard)
         [[ ${#words[@]} -le 2 ]] || verb=${words[1]}
         ;;
     esac
@@ -149,7 +149,7 @@ _safetensorfs() {
 
     case $verb:$typed in
     ls:-*) mapfile -t COMPREPLY < <(compgen -W '-h --sort --json' -- "$cur") ;;
-    status:-*) mapfile -t COMPREPLY < <(compgen -W '--json' -- "$cur") ;;
+    diff:-* | status:-*) mapfile -t COMPREPLY < <(compgen -W '--json' -- "$cur") ;;
     check:-*) mapfile -t COMPREPLY < <(compgen -W '-q' -- "$cur") ;;
     recover:-* | discard:-*) mapfile -t COMPREPLY < <(compgen -W '-o' -- "$cur") ;;
     mount:-*) mapfile -t COMPREPLY < <(compgen -W '-f -d -s -o --help --version' -- "$cur") ;;

@@ -2,7 +2,8 @@
  * cmd.h - the verbs of the command line
  *
  * Each takes the arguments behind the verb and returns the exit code: 0, 1 after a line that says
- * why, 2 for wrong usage after a line that names the wrong word.
+ * why, 2 for wrong usage after a line that names the wrong word. (diff, as diff(1) and cmp(1): 1
+ * where there are differences, 2 after any line that says why.)
  */
 #ifndef CMD_H
 #define CMD_H
@@ -17,6 +18,7 @@ int cmd_mount(int argc, char **argv); /* mount.c */
 int cmd_mount_helper(int argc, char **argv);
 int cmd_ls(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_commit(int argc, char **argv); /* cmd_umount.c */
 int cmd_umount(int argc, char **argv);

@@ -22,4 +22,8 @@ bool ls_select(struct ls_list *list, const struct sft_checkpoint *ck, char *cons
  * that fails. */
 bool ls_table(const struct ls_list *list, bool human);
 
+/* Add a name as one word: as it is, or as a JSON string in which white space is escaped too. `json`
+ * is scratch. */
+void ls_add_word(struct sft_buf *out, const char *s, size_t len, struct sft_buf *json);
+
 #endif

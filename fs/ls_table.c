@@ -46,8 +46,7 @@ static bool is_plain(const char *s, size_t len)
 	return len > 0;
 }
 
-/* A name as one word: as it is, or as a JSON string in which white space is escaped too. */
-static void add_word(struct sft_buf *out, const char *s, size_t len, struct sft_buf *json)
+void ls_add_word(struct sft_buf *out, const char *s, size_t len, struct sft_buf *json)
 {
 	size_t copied = 0;
 	if (is_plain(s, len)) {
@@ -104,7 +103,7 @@ static void render(struct table *t, const struct sft_tensor *tensor)
 	const char *file = sft_checkpoint_shard(t->ck, tensor->shard)->name;
 	for (int i = 0; i < COLUMNS; i++)
 		t->cells[i].len = 0;
-	add_word(&t->cells[NAME], tensor->name, tensor->name_len, &t->json);
+	ls_add_word(&t->cells[NAME], tensor->name, tensor->name_len, &t->json);
 	sft_buf_text(&t->cells[DTYPE], sft_dtype_name(tensor->dtype));
 	for (uint32_t i = 0; i < tensor->rank; i++) {
 		sft_buf_add(&t->cells[SHAPE], i ? "," : "[", 1);
@@ -112,7 +111,7 @@ static void render(struct table *t, const struct sft_tensor *tensor)
 	}
 	sft_buf_text(&t->cells[SHAPE], tensor->rank ? "]" : "[]");
 	add_size(&t->cells[BYTES], tensor->nbytes, t->human);
-	add_word(&t->cells[IN_FILE], file, strlen(file), &t->json);
+	ls_add_word(&t->cells[IN_FILE], file, strlen(file), &t->json);
 	for (int i = 0; i < COLUMNS; i++)
 		t->out.failed |= t->cells[i].failed;
 }

@@ -13,6 +13,7 @@ static const char usage[] =
 	"usage: safetensorfs [mount] SOURCE MOUNTPOINT [-f] [-d] [-s] [-o OPTION,...]\n"
 	"       safetensorfs ls [-h] [--sort] [--json] SOURCE [GLOB...]\n"
 	"       safetensorfs check [-q] SOURCE...\n"
+	"       safetensorfs diff [--json] A B\n"
 	"       safetensorfs status [--json] MOUNTPOINT\n"
 	"       safetensorfs commit MOUNTPOINT\n"
 	"       safetensorfs umount MOUNTPOINT\n"
@@ -66,12 +67,11 @@ static const struct verb {
 	const char *name;
 	int (*run)(int argc, char **argv); /* what stands behind the verb */
 } verbs[] = {
-	{ "mount", cmd_mount },	      { "ls", cmd_ls },
-	{ "check", cmd_check },	      { "status", cmd_status },
-	{ "commit", cmd_commit },     { "umount", cmd_umount },
-	{ "recover", cmd_recover },   { "discard", cmd_discard },
-	{ "--help", cmd_help },	      { "-h", cmd_help },
-	{ "--version", cmd_version }, { "-V", cmd_version },
+	{ "mount", cmd_mount },	  { "ls", cmd_ls },	      { "check", cmd_check },
+	{ "diff", cmd_diff },	  { "status", cmd_status },   { "commit", cmd_commit },
+	{ "umount", cmd_umount }, { "recover", cmd_recover }, { "discard", cmd_discard },
+	{ "--help", cmd_help },	  { "-h", cmd_help },	      { "--version", cmd_version },
+	{ "-V", cmd_version },
 };
 
 /* 0 to 2 must be something: the first files that we open would be taken for them, and a message

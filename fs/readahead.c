@@ -8,9 +8,7 @@
  */
 #include "fs.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <sys/uio.h>
 
 #define AHEAD (8u << 20) /* bytes asked for behind a sequential request */
 #define NEAR                                                                                       \
@@ -25,26 +23,19 @@ static uint64_t last_end(struct fs *fs, const struct sft_file *file, uint64_t en
 	return atomic_exchange_explicit(&fs->last_ends[slot], end, memory_order_relaxed);
 }
 
-static bool is_cold(int fd, uint64_t offset)
-{
-	char byte;
-	struct iovec iov = { &byte, 1 };
-	return preadv2(fd, &iov, 1, (off_t)offset, RWF_NOWAIT) < 0 && errno == EAGAIN;
-}
-
 void fs_read_ahead(struct fs *fs, const struct sft_region *region)
 {
 	if (region->kind != SFT_REGION_SOURCE || region->length == 0)
 		return;
-	int fd = sft_file_fd(region->file);
 	uint64_t end = region->offset + region->length, last = last_end(fs, region->file, end);
 	bool sequential = region->offset + NEAR >= last && region->offset <= last + NEAR;
 	uint64_t size = (uint64_t)sft_file_stat(region->file)->st_size;
 	uint64_t probe = sequential ? end + AHEAD / 2 : end - 1;
 	if (probe >= size)
 		probe = size - 1;
-	if (!is_cold(fd, probe) && !is_cold(fd, region->offset))
+	if (!sft_file_is_cold(region->file, probe) &&
+	    !sft_file_is_cold(region->file, region->offset))
 		return;
-	posix_fadvise(fd, (off_t)region->offset, (off_t)(region->length + (sequential ? AHEAD : 0)),
-		      POSIX_FADV_WILLNEED);
+	posix_fadvise(sft_file_fd(region->file), (off_t)region->offset,
+		      (off_t)(region->length + (sequential ? AHEAD : 0)), POSIX_FADV_WILLNEED);
 }

@@ -55,6 +55,15 @@ def below(value, target, show):
     return ("", None) if target is None else (f"< {show(target)}", value < target)
 
 
+def drop(*paths):
+    """Make files cold: written out, and out of the page cache."""
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
 class Bench:
     """Options, a place to work in, and the rows of the report."""
 
@@ -193,11 +202,7 @@ class Reads:
         return self.read(self.path)
 
     def drop(self):
-        """Make the source cold: written out, and out of the page cache."""
-        fd = os.open(self.source, os.O_RDONLY)
-        os.fsync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(fd)
+        drop(self.source)
 
 
 @section
@@ -447,6 +452,68 @@ def commit(bench):
         moved = shutil.copy(source, directory)
         commit_row(bench, "commit on XFS, as a part of cp and sync there",
                    commit_times(bench, moved, "edit", True), 0.1)
+
+
+# ---- diff ----
+
+
+def run(command, status):
+    """Seconds for a command that ends with this exit status."""
+    begin = time.perf_counter()
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+    if done.returncode != status:
+        sys.exit(f"bench: {command}: exit status {done.returncode}")
+    return time.perf_counter() - begin
+
+
+def change(path, share):
+    """Make the last byte of every n-th tensor another one, where n is 1 / share."""
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        tensors = json.loads(file.read(length))
+        tensors.pop("__metadata__", None)
+        ends = sorted(t["data_offsets"][1] for t in tensors.values())
+        for end in ends[::round(1 / share)]:
+            file.seek(8 + length + end - 1)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 1]))
+
+
+@section
+def diff(bench):
+    """diff of two checkpoints, against cmp of two equal files (2 GiB each unless --size says)."""
+    nbytes = 2 * bench.options.size
+    common = ("--tensors", "100", "--bytes", str(nbytes))
+    source = bench.checkpoint(*common)
+    other = bench.checkpoint(*common, "--seed", "1")  # every tensor, nearly every element
+    equal, some = shutil.copy(source, source + ".equal"), shutil.copy(source, source + ".some")
+    change(some, 0.1)
+    try:
+        for what, b, status, cold, target in (("equal", equal, 0, False, 1.3),
+                                              ("1 tensor of 10 differs", some, 1, False, 1.3),
+                                              ("equal, cold", equal, 0, True, 1.3),
+                                              ("all differs", other, 1, False, None)):
+            pairs = []
+            for _ in range(bench.options.rounds):
+                times = []
+                for command, files, code in ((["cmp"], (source, equal), 0),
+                                             ([bench.options.binary, "diff"], (source, b), status)):
+                    if cold:
+                        drop(*files)
+                    times.append(run([*command, *files], code))
+                pairs.append(times)
+            diff_row(bench, what, pairs, nbytes, target)
+    finally:
+        os.unlink(equal)
+        os.unlink(some)
+
+
+def diff_row(bench, what, pairs, nbytes, target):
+    value = statistics.median(ours / cmp for cmp, ours in pairs)
+    rates = [gigabytes(nbytes, statistics.median(times)) for times in zip(*pairs)]
+    bench.row(f"diff, {what}, as a part of cmp ({rates[0]})", f"{value:.2f}  ({rates[1]})",
+              *(("", None) if target is None else (f"<= {target}", value <= target)))
 
 
 def parse_arguments():

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 struct sft_file {
@@ -38,6 +39,13 @@ int sft_file_read(const struct sft_file *file, void *buf, size_t n, uint64_t off
 		offset += (uint64_t)r;
 	}
 	return 0;
+}
+
+bool sft_file_is_cold(const struct sft_file *file, uint64_t offset)
+{
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	return preadv2(file->fd, &iov, 1, (off_t)offset, RWF_NOWAIT) < 0 && errno == EAGAIN;
 }
 
 /* Read and validate the header. It is parsed from a copy, never from the mapping: whoever truncates

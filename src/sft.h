@@ -222,6 +222,9 @@ const char *sft_file_map(const struct sft_file *file);
 /* Read exactly n bytes at `offset` in the file. EIO where they are no longer there. Any thread. */
 int sft_file_read(const struct sft_file *file, void *buf, size_t n, uint64_t offset,
 		  struct sft_error *err);
+/* Whether reading the byte there would have to wait for a disk, as far as the kernel tells. Takes
+ * next to nothing where it would not. Any thread. */
+bool sft_file_is_cold(const struct sft_file *file, uint64_t offset);
 
 /* ---- a checkpoint: one file, or a directory of shards (checkpoint.c) ---- */
 

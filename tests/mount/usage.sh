@@ -44,6 +44,10 @@ SOURCE|ls --json
 SOURCE|check
 SOURCE|check -q
 --quiet|check --quiet a.safetensors
+A|diff
+B|diff --json a.safetensors
+third|diff a.safetensors a.safetensors third
+--brief|diff --brief a.safetensors a.safetensors
 MOUNTPOINT|status
 --jason|status --jason mnt
 second|status mnt second
@@ -64,7 +68,7 @@ check "nothing is mounted" is_unmounted "$T/mnt"
 run "$SAFETENSORFS" --help
 check_eq "--help: exit status" 0 "$rc"
 check_eq "--help: stderr" "" "$err"
-for word in mount ls check status commit umount recover discard layout=; do
+for word in mount ls check diff status commit umount recover discard layout=; do
     check_match "--help tells of $word" "$word" "$out"
 done
 run "$SAFETENSORFS" --version

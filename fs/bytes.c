@@ -12,13 +12,7 @@ static size_t tensor_regions(const struct fs *fs, uint32_t id, uint64_t offset, 
 	if (fs->overlay)
 		return sft_overlay_regions(fs->overlay, id, offset, length, regions, max);
 	const struct sft_checkpoint *ck = fs->own_checkpoint;
-	const struct sft_tensor *t = sft_checkpoint_at(ck, id);
-	regions[0] = (struct sft_region){
-		.kind = SFT_REGION_SOURCE,
-		.file = sft_checkpoint_shard(ck, t->shard)->file,
-		.offset = sft_checkpoint_offset(ck, t) + offset,
-		.length = length,
-	};
+	regions[0] = sft_checkpoint_region(ck, sft_checkpoint_at(ck, id), offset, length);
 	return 1;
 }
 

@@ -336,6 +336,17 @@ uint64_t sft_checkpoint_offset(const struct sft_checkpoint *ck, const struct sft
 	return sft_file_data_offset(ck->files[t->shard]) + t->begin;
 }
 
+struct sft_region sft_checkpoint_region(const struct sft_checkpoint *ck, const struct sft_tensor *t,
+					uint64_t offset, uint64_t length)
+{
+	return (struct sft_region){
+		.kind = SFT_REGION_SOURCE,
+		.file = ck->shards[t->shard].file,
+		.offset = sft_checkpoint_offset(ck, t) + offset,
+		.length = length,
+	};
+}
+
 const char *sft_checkpoint_warning(const struct sft_checkpoint *ck, size_t i)
 {
 	return i < ck->warning_count ? ck->warnings[i] : NULL;

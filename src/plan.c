@@ -316,12 +316,7 @@ size_t plan_regions(const struct sft_checkpoint *ck, const struct sft_overlay *o
 {
 	if (!committed)
 		return sft_overlay_regions(ov, id, offset, length, regions, max);
-	regions[0] = (struct sft_region){
-		.kind = SFT_REGION_SOURCE,
-		.file = sft_checkpoint_shard(ck, committed->shard)->file,
-		.offset = sft_checkpoint_offset(ck, committed) + offset,
-		.length = length,
-	};
+	regions[0] = sft_checkpoint_region(ck, committed, offset, length);
 	return 1;
 }
 

@@ -358,6 +358,9 @@ struct sft_region {
 	uint64_t offset;	     /* SOURCE: in the file; STAGED: in the staging's blocks */
 	uint64_t length;
 };
+/* The bytes [offset, offset + length) of a committed tensor, which lie inside it. */
+struct sft_region sft_checkpoint_region(const struct sft_checkpoint *ck, const struct sft_tensor *t,
+					uint64_t offset, uint64_t length);
 /* The regions of [offset, offset + length) of a tensor, which lies inside it; at most `max`, so
  * they may cover less. Returns how many. */
 size_t sft_overlay_regions(const struct sft_overlay *ov, uint32_t id, uint64_t offset,

@@ -1,7 +1,7 @@
 """What `safetensorfs diff --json` has to print, worked out element by element. Shares nothing with the C code.
 
 usage: diff.py make DIR              write pairs of checkpoints, DIR/NAME.a and DIR/NAME.b
-       diff.py expect A B [F4]       print the object for two checkpoints; F4: that type has values, too
+       diff.py expect A B            print the object for two checkpoints
        diff.py same FILE FILE        exit 1 where two such objects differ
 """
 
@@ -49,8 +49,8 @@ def value(dtype, pattern):
     return [small(pattern, *SMALL[dtype])]
 
 
-def is_float(dtype, f4):
-    return dtype in STRUCT or dtype in ("C64", "F8_E8M0") or (dtype in SMALL and (dtype != "F4" or f4))
+def is_float(dtype):
+    return dtype in STRUCT or dtype in ("C64", "F8_E8M0") or dtype in SMALL
 
 
 def limited(number):
@@ -80,7 +80,7 @@ def elements(dtype, data):
     return [group >> i & (1 << bits) - 1 for group in groups for i in range(0, 8 * step, bits)]
 
 
-def compare(tensor, a, b, f4):
+def compare(tensor, a, b):
     xs, ys = elements(tensor["dtype"], a), elements(tensor["dtype"], b)
     which = [i for i, (x, y) in enumerate(zip(xs, ys)) if x != y]
     first, index = which[0], []
@@ -88,7 +88,7 @@ def compare(tensor, a, b, f4):
         index.insert(0, first % size)
         first //= size
     result = {"elements": len(which), "of": len(xs), "first": which[0], "index": index}
-    if not is_float(tensor["dtype"], f4):
+    if not is_float(tensor["dtype"]):
         return result
     pairs = [distance(value(tensor["dtype"], xs[i]), value(tensor["dtype"], ys[i])) for i in which]
     absolute = [p[0] for p in pairs if p[0] is not None]
@@ -103,7 +103,7 @@ def bytes_of(tensor):
         return file.read(tensor["nbytes"])
 
 
-def expect(a, b, f4):
+def expect(a, b):
     sides = [{t["name"]: t for t in reader.read(path)[0]} for path in (a, b)]
     result = {"a": a, "b": b, "same": 0, "differences": []}
     for name in sorted(set(sides[0]) | set(sides[1]), key=str.encode):
@@ -119,7 +119,7 @@ def expect(a, b, f4):
             if data[0] == data[1]:
                 result["same"] += 1
                 continue
-            item.update(kind="bytes", **compare(x, *data, f4))
+            item.update(kind="bytes", **compare(x, *data))
         result["differences"].append(item)
     return result
 
@@ -210,6 +210,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "make":
         make(sys.argv[2])
     elif sys.argv[1] == "expect":
-        print(json.dumps(expect(sys.argv[2], sys.argv[3], sys.argv[4:] == ["F4"])))
+        print(json.dumps(expect(sys.argv[2], sys.argv[3])))
     else:
         same(sys.argv[2], sys.argv[3])

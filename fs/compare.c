@@ -297,3 +297,13 @@ void compare_bytes(struct compare *c, enum sft_dtype dtype, uint64_t at, const v
 		raise_maximum(&c->max_rel, w.max_rel[i]);
 	}
 }
+
+void compare_add(struct compare *sum, const struct compare *part)
+{
+	if (part->elements && (sum->elements == 0 || part->first < sum->first))
+		sum->first = part->first;
+	sum->elements += part->elements;
+	sum->nonfinite += part->nonfinite;
+	raise_maximum(&sum->max_abs, part->max_abs);
+	raise_maximum(&sum->max_rel, part->max_rel);
+}

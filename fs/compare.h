@@ -28,6 +28,8 @@ void compare_init(struct compare *c);
  */
 void compare_bytes(struct compare *c, enum sft_dtype dtype, uint64_t at, const void *a,
 		   const void *b, size_t n);
+/* Add what differs in one part of a tensor to what differs in others. */
+void compare_add(struct compare *sum, const struct compare *part);
 /* Whether there are maxima: of the dtypes that can be widened to double. */
 bool compare_is_float(enum sft_dtype dtype);
 

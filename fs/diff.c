@@ -3,7 +3,8 @@
  *
  * What lies in one stretch in both is read in one go, whatever tensors that is, and only where such
  * a piece differs the tensors in it are looked at. So equal checkpoints cost what reading them
- * costs, also where the tensors are small and many. Pieces stay in the processor's cache.
+ * costs, also where the tensors are small and many. Pieces stay in the processor's cache, and there
+ * is a thread for each processor.
  */
 #include "diff.h"
 
@@ -11,11 +12,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PIECE (3u * 98304) /* bytes; whole pages, and a multiple of COMPARE_ALIGN */
 #define AHEAD (8u << 20)   /* bytes of each side that are asked for before they are read */
+#define THREADS_MAX 8	   /* more find memory busy already */
 
 _Static_assert(PIECE % COMPARE_ALIGN == 0, "elements are not cut");
 
@@ -81,19 +85,24 @@ void diff_free(struct diff *d)
 
 /* ---- pieces ---- */
 
-/* What is to be compared, in the order of a's files. */
+/* A place in the order of the work. */
+struct cursor {
+	size_t at;
+	uint64_t within; /* bytes of the item there that lie before */
+	uint64_t done;	 /* bytes of all items that do */
+};
+
+/* What is to be compared, in the order of a's files; and what its threads share, under `lock`. */
 struct work {
 	struct diff *d;
 	uint32_t *order; /* of items */
 	size_t count;
 	uint64_t total; /* bytes of each side */
-};
-
-/* A place in that order. */
-struct cursor {
-	size_t at;
-	uint64_t within; /* bytes of the item there that lie before */
-	uint64_t done;	 /* bytes of all items that do */
+	const struct diff_progress *progress;
+	pthread_mutex_t lock; /* for what follows, and for the items' `bytes` */
+	struct cursor next, ahead;
+	struct sft_error err; /* the first failure */
+	bool in_b;
 };
 
 struct side {
@@ -187,10 +196,10 @@ static void ask(const struct side *s, size_t length)
 			      POSIX_FADV_WILLNEED);
 }
 
-static void ask_ahead(const struct work *w, struct cursor *ahead, uint64_t done)
+static void ask_ahead(struct work *w)
 {
 	struct piece p;
-	while (ahead->done < done + AHEAD && next_piece(w, ahead, &p)) {
+	while (w->ahead.done < w->next.done + AHEAD && next_piece(w, &w->ahead, &p)) {
 		ask(&p.a, p.length);
 		ask(&p.b, p.length);
 	}
@@ -206,26 +215,37 @@ static int read_side(const struct sft_checkpoint *ck, const struct sft_tensor *t
 
 /* ---- comparing ---- */
 
-static int compare_item(struct diff_item *item, uint64_t within, const char *a, const char *b,
-			size_t n, struct sft_error *err)
+/* Add what differs in a part of an item. */
+static int add_part(struct work *w, struct diff_item *item, const struct compare *part)
 {
-	uint64_t bits = sft_dtype_bits(item->a->dtype);
-	if (memcmp(a, b, n) == 0)
-		return 0;
+	pthread_mutex_lock(&w->lock);
 	if (!item->bytes) {
 		item->bytes = malloc(sizeof(*item->bytes));
-		if (!item->bytes)
-			return sft_fail(err, ENOMEM, "no memory");
-		compare_init(item->bytes);
+		if (item->bytes)
+			compare_init(item->bytes);
 	}
-	/* Whole groups lie before, so this cannot round; nor overflow, since all of the tensor's
-	 * bits are a number. */
-	compare_bytes(item->bytes, item->a->dtype, within * 8 / bits, a, b, n);
-	return 0;
+	bool ok = item->bytes;
+	if (ok)
+		compare_add(item->bytes, part);
+	pthread_mutex_unlock(&w->lock);
+	return ok ? 0 : -ENOMEM;
 }
 
-static int compare_piece(const struct work *w, const struct piece *p, const char *a, const char *b,
-			 struct sft_error *err)
+static int compare_item(struct work *w, struct diff_item *item, uint64_t within, const char *a,
+			const char *b, size_t n)
+{
+	uint64_t bits = sft_dtype_bits(item->a->dtype);
+	struct compare part;
+	if (memcmp(a, b, n) == 0)
+		return 0;
+	compare_init(&part);
+	/* Whole groups lie before, so this cannot round; nor overflow, since all of the tensor's
+	 * bits are a number. */
+	compare_bytes(&part, item->a->dtype, within * 8 / bits, a, b, n);
+	return add_part(w, item, &part);
+}
+
+static int compare_items(struct work *w, const struct piece *p, const char *a, const char *b)
 {
 	struct cursor c = p->begin;
 	int r = 0;
@@ -235,50 +255,84 @@ static int compare_piece(const struct work *w, const struct piece *p, const char
 		struct diff_item *item = &w->d->items[w->order[c.at]];
 		uint64_t left = item->a->nbytes - c.within;
 		size_t n = left < p->length - at ? (size_t)left : p->length - at;
-		r = compare_item(item, c.within, a + at, b + at, n, err);
+		r = compare_item(w, item, c.within, a + at, b + at, n);
 		at += n;
 	}
 	return r;
 }
 
-static int compare_all(const struct work *w, char *buf, const struct diff_progress *progress,
-		       bool *in_b, struct sft_error *err)
+static int compare_piece(struct work *w, const struct piece *p, char *buf, bool *in_b,
+			 struct sft_error *err)
 {
-	struct cursor c = { 0 }, ahead = { 0 };
-	struct piece p;
-	int r = 0;
-	while (r == 0 && next_piece(w, &c, &p)) {
-		const struct diff_item *item = &w->d->items[w->order[p.begin.at]];
-		ask_ahead(w, &ahead, c.done);
-		*in_b = false;
-		r = read_side(w->d->a, item->a, &p.a, buf, p.length, err);
-		if (r == 0) {
-			*in_b = true;
-			r = read_side(w->d->b, item->b, &p.b, buf + PIECE, p.length, err);
-		}
-		if (r == 0)
-			r = compare_piece(w, &p, buf, buf + PIECE, err);
-		if (progress)
-			progress->report(progress->ctx, c.done, w->total);
+	const struct diff_item *item = &w->d->items[w->order[p->begin.at]];
+	*in_b = false;
+	int r = read_side(w->d->a, item->a, &p->a, buf, p->length, err);
+	if (r == 0) {
+		*in_b = true;
+		r = read_side(w->d->b, item->b, &p->b, buf + PIECE, p->length, err);
 	}
+	if (r == 0 && compare_items(w, p, buf, buf + PIECE) < 0)
+		r = sft_fail(err, ENOMEM, "no memory");
 	return r;
+}
+
+/* A thread: take the next piece, until there is none, or one has failed. */
+static void *compare_pieces(void *ctx)
+{
+	struct work *w = ctx;
+	char *buf = malloc(2 * PIECE);
+	struct piece p;
+	pthread_mutex_lock(&w->lock);
+	if (!buf)
+		sft_fail(&w->err, ENOMEM, "no memory");
+	while (!w->err.errnum && next_piece(w, &w->next, &p)) {
+		struct sft_error err = { 0 };
+		bool in_b;
+		ask_ahead(w);
+		if (w->progress)
+			w->progress->report(w->progress->ctx, w->next.done, w->total);
+		pthread_mutex_unlock(&w->lock);
+		int r = compare_piece(w, &p, buf, &in_b, &err);
+		pthread_mutex_lock(&w->lock);
+		if (r < 0 && !w->err.errnum) {
+			w->err = err;
+			w->in_b = in_b;
+		}
+	}
+	pthread_mutex_unlock(&w->lock);
+	free(buf);
+	return NULL;
+}
+
+static size_t count_cpus(void)
+{
+	cpu_set_t cpus;
+	size_t n = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? (size_t)CPU_COUNT(&cpus) : 1;
+	return n < THREADS_MAX ? n : THREADS_MAX;
+}
+
+/* Here, and in as many other threads as there are processors. */
+static void compare_all(struct work *w)
+{
+	pthread_t threads[THREADS_MAX];
+	size_t count = 0, wanted = w->total > PIECE ? count_cpus() - 1 : 0;
+	while (count < wanted && pthread_create(&threads[count], NULL, compare_pieces, w) == 0)
+		count++;
+	compare_pieces(w);
+	while (count)
+		pthread_join(threads[--count], NULL);
 }
 
 int diff_checkpoints(struct diff *d, const struct sft_checkpoint *a, const struct sft_checkpoint *b,
 		     const struct diff_progress *progress, bool *in_b, struct sft_error *err)
 {
-	struct work w = { .d = d };
-	char *buf = NULL;
+	struct work w = { .d = d, .progress = progress };
 	*d = (struct diff){ .a = a, .b = b };
-	*in_b = false;
-	int r = pair_names(d, err);
-	if (r == 0)
-		r = order_work(&w, err);
-	if (r == 0 && !(buf = malloc(2 * PIECE)))
-		r = sft_fail(err, ENOMEM, "no memory");
-	if (r == 0)
-		r = compare_all(&w, buf, progress, in_b, err);
-	free(buf);
+	pthread_mutex_init(&w.lock, NULL);
+	if (pair_names(d, &w.err) == 0 && order_work(&w, &w.err) == 0)
+		compare_all(&w);
+	pthread_mutex_destroy(&w.lock);
 	free(w.order);
-	return r;
+	*in_b = w.in_b;
+	return w.err.errnum ? sft_fail(err, w.err.errnum, "%s", w.err.msg) : 0;
 }

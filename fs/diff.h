@@ -28,16 +28,17 @@ struct diff {
 	size_t count;
 };
 
-/* Called now and then with the bytes of each side that have been compared. */
+/* Called now and then with the bytes of each side that have been compared; from several threads,
+ * but never from two at a time. */
 struct diff_progress {
 	void (*report)(void *ctx, uint64_t done, uint64_t total);
 	void *ctx;
 };
 
 /*
- * Compare two checkpoints, each byte read once, in the order of a's files. Takes at most 60 bytes a name
- * and at most 64 a difference, and buffers. On failure *in_b says whose the error is. ENOMEM, EIO,
- * the errors of pread(2). diff_free() in either case.
+ * Compare two checkpoints, each byte read once, in the order of a's files. Takes at most 60 bytes a
+ * name and at most 64 a difference, and buffers. On failure *in_b says whose the error is. ENOMEM,
+ * EIO, the errors of pread(2). diff_free() in either case.
  */
 int diff_checkpoints(struct diff *d, const struct sft_checkpoint *a, const struct sft_checkpoint *b,
 		     const struct diff_progress *progress, bool *in_b, struct sft_error *err);

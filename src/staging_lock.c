@@ -79,7 +79,7 @@ static bool is_locked(const struct sft_overlay *ov, const struct stat *st)
 }
 
 /* Open and lock. On NFS an exclusive lock needs a descriptor that can be written to; where that is
- * not to be had, as on a read-only mount, a shared lock still keeps those away who have one. */
+ * not to be had since the mount is read-only, a shared lock still keeps those away who have one. */
 static int open_locked(const char *path, struct sft_error *err)
 {
 	static const struct {
@@ -89,7 +89,8 @@ static int open_locked(const char *path, struct sft_error *err)
 	int r = -EBADF;
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
-		if (r != -EBADF && (i < 2 || (r != -EROFS && r != -EACCES)))
+		/* Two shared locks do not exclude each other, so only where nobody can write. */
+		if (i && r != (i == 1 ? -EBADF : -EROFS))
 			break;
 		memset(&e, 0, sizeof(e));
 		int fd = io_openat(AT_FDCWD, path, ways[i].flags | O_NOCTTY | O_NONBLOCK, 0);

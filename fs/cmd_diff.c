@@ -50,15 +50,6 @@ static void report(void *ctx, uint64_t done, uint64_t total)
 
 /* ---- what both outputs print ---- */
 
-static void add_shape(struct sft_buf *out, const struct sft_tensor *t)
-{
-	for (uint32_t i = 0; i < t->rank; i++) {
-		sft_buf_text(out, i ? "," : "[");
-		sft_buf_u64(out, t->shape[i]);
-	}
-	sft_buf_text(out, t->rank ? "]" : "[]");
-}
-
 static uint64_t elements(const struct sft_tensor *t)
 {
 	return t->nbytes * 8 / sft_dtype_bits(t->dtype);
@@ -87,7 +78,7 @@ static void add_declared(struct sft_buf *out, const char *key, const struct sft_
 		return;
 	}
 	sft_buf_printf(out, "{\"dtype\": \"%s\", \"shape\": ", sft_dtype_name(t->dtype));
-	add_shape(out, t);
+	sft_buf_shape(out, t->shape, t->rank);
 	sft_buf_printf(out, ", \"nbytes\": %llu}", (unsigned long long)t->nbytes);
 }
 
@@ -186,7 +177,7 @@ static void measure_names(struct text *t, const struct diff *d)
 static void add_type(struct sft_buf *out, const struct sft_tensor *t)
 {
 	sft_buf_printf(out, "%s ", sft_dtype_name(t->dtype));
-	add_shape(out, t);
+	sft_buf_shape(out, t->shape, t->rank);
 }
 
 static void add_bytes(struct sft_buf *out, const struct diff_item *item)

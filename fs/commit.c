@@ -73,6 +73,7 @@ int fs_commit(struct fs *fs, struct sft_error *err)
 	pthread_rwlock_wrlock(&fs->lock);
 	if (r == 0) {
 		sft_overlay_adopt(fs->overlay);
+		fs_merged_drop(fs);
 		edit_after_commit(fs);
 	}
 	keep_result(fs, r, &e);

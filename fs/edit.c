@@ -19,6 +19,11 @@ void fs_change_begin(struct fs *fs)
 
 void fs_change_end(struct fs *fs)
 {
+	struct fs_edit *ed = fs->edits;
+	uint64_t now = sft_overlay_generation(fs->overlay);
+	if (ed->changed_generation != now)
+		clock_gettime(CLOCK_REALTIME, &ed->changed);
+	ed->changed_generation = now;
 	pthread_rwlock_unlock(&fs->lock);
 	pthread_mutex_unlock(&fs->edit);
 }
@@ -32,11 +37,20 @@ int edit_new(struct fs *fs)
 	pthread_mutex_init(&ed->notify_lock, NULL);
 	pthread_cond_init(&ed->notify_wake, NULL);
 	pthread_cond_init(&ed->notify_done, NULL);
+	ed->changed_generation = sft_overlay_generation(fs->overlay);
 	fs->edits = ed;
 	return 0;
 }
 
 /* ---- nodes ---- */
+
+/* All that model.safetensors has been are one node: nothing is known of them but that they are
+ * open.
+ */
+static uint64_t node_ino(uint64_t ino)
+{
+	return tree_ino(tree_ino_entry(ino), tree_ino_kind(ino));
+}
 
 static size_t node_slot(const struct fs_edit *ed, uint64_t ino)
 {
@@ -65,6 +79,7 @@ static bool grow_nodes(struct fs_edit *ed)
 struct edit_node *edit_node(struct fs *fs, uint64_t ino)
 {
 	struct fs_edit *ed = fs->edits;
+	ino = node_ino(ino);
 	if (ed->node_count * 2 >= ed->node_capacity && !grow_nodes(ed))
 		return NULL;
 	struct edit_node **place = &ed->nodes[node_slot(ed, ino)];
@@ -80,7 +95,7 @@ struct edit_node *edit_node(struct fs *fs, uint64_t ino)
 
 static const struct edit_node *find_node(const struct fs_edit *ed, uint64_t ino)
 {
-	return ed->node_capacity ? ed->nodes[node_slot(ed, ino)] : NULL;
+	return ed->node_capacity ? ed->nodes[node_slot(ed, node_ino(ino))] : NULL;
 }
 
 void edit_apply_attr(struct fs *fs, uint64_t ino, struct stat *st)
@@ -111,8 +126,29 @@ void edit_touch(struct fs *fs, uint64_t ino)
 		if (!n->has_times)
 			n->atime = n->mtime;
 		n->has_times = true;
+		fs->edits->changed = n->mtime;
 	}
 	pthread_mutex_unlock(&fs->edits->lock);
+}
+
+bool edit_restrict(struct fs *fs, struct stat *st)
+{
+	const struct fs_edit *ed = fs->edits;
+	bool same = true;
+	pthread_mutex_lock(&fs->edits->lock);
+	for (size_t i = 0; i < ed->node_capacity; i++) {
+		const struct edit_node *n = ed->nodes[i];
+		if (!n || tree_ino_kind(n->ino) != TREE_TENSOR)
+			continue;
+		if (n->has_mode)
+			st->st_mode &= S_IFMT | n->mode;
+		if (n->has_owner)
+			same = same && n->uid == st->st_uid && n->gid == st->st_gid;
+	}
+	if (ed->changed.tv_sec)
+		st->st_mtim = st->st_ctim = ed->changed;
+	pthread_mutex_unlock(&fs->edits->lock);
+	return same;
 }
 
 void edit_set_owner(struct fs *fs, uint64_t ino, mode_t mode, uid_t uid, gid_t gid)

@@ -56,6 +56,9 @@ struct fs_edit {
 	char *names;		     /* what the tree's names were encoded from */
 	uint64_t serial;	     /* numbers the keys of drafts and orphans */
 
+	struct timespec changed; /* the last change to any tensor; 0: none */
+	uint64_t changed_generation;
+
 	/* The one who tells the kernel that a tensor was replaced behind its back. */
 	pthread_t notifier;
 	bool notifier_runs, notifier_stop;
@@ -124,6 +127,9 @@ void fs_change_end(struct fs *fs);
 struct edit_node *edit_node(struct fs *fs, uint64_t ino);
 /* Put what is known of the inode over st. Any thread. */
 void edit_apply_attr(struct fs *fs, uint64_t ino, struct stat *st);
+/* For model.safetensors: take from its mode what the user has taken from a tensor's, and set its
+ * time to that of the last change. False where a tensor has another owner. Any thread. */
+bool edit_restrict(struct fs *fs, struct stat *st);
 /* It was written now. */
 void edit_touch(struct fs *fs, uint64_t ino);
 /*

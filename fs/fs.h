@@ -37,10 +37,11 @@ struct fs {
 	struct sft_overlay *overlay;	       /* NULL: read-only */
 	struct tree *tree;
 
-	/* merged.c; NULL: nobody has asked, or it cannot be */
+	/* merged.c */
 	pthread_mutex_t merged_lock;
 	struct sft_merged *merged;
-	uint64_t merged_generation; /* what it was made of */
+	int merged_error;	    /* -errno: it cannot be made */
+	uint64_t merged_generation; /* of which state these two are */
 
 #define FS_READAHEAD_SLOTS 64
 	atomic_ullong last_ends[FS_READAHEAD_SLOTS]; /* readahead.c */
@@ -150,6 +151,9 @@ uint64_t fs_current_ino(const struct fs *fs, uint64_t ino);
 /* What model.safetensors is, if the inode number is the present one's; -ESTALE for an earlier
  * one's, errors of sft_merged_make(). */
 int fs_merged(struct fs *fs, uint64_t ino, const struct sft_merged **out);
+/* Forget what it was made of. Under the exclusive lock, after sft_overlay_adopt(), or at the end.
+ */
+void fs_merged_drop(struct fs *fs);
 
 /* ---- readahead.c ---- */
 

@@ -105,11 +105,7 @@ static void render(struct table *t, const struct sft_tensor *tensor)
 		t->cells[i].len = 0;
 	ls_add_word(&t->cells[NAME], tensor->name, tensor->name_len, &t->json);
 	sft_buf_text(&t->cells[DTYPE], sft_dtype_name(tensor->dtype));
-	for (uint32_t i = 0; i < tensor->rank; i++) {
-		sft_buf_add(&t->cells[SHAPE], i ? "," : "[", 1);
-		sft_buf_u64(&t->cells[SHAPE], tensor->shape[i]);
-	}
-	sft_buf_text(&t->cells[SHAPE], tensor->rank ? "]" : "[]");
+	sft_buf_shape(&t->cells[SHAPE], tensor->shape, tensor->rank);
 	add_size(&t->cells[BYTES], tensor->nbytes, t->human);
 	ls_add_word(&t->cells[IN_FILE], file, strlen(file), &t->json);
 	for (int i = 0; i < COLUMNS; i++)

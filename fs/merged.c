@@ -3,8 +3,8 @@
  *
  * It is made when somebody first asks for it. In an edit mount it is another file, with an inode
  * number of its own, after each change that moves a byte in it: who has the old one open is told
- * ESTALE, and neither its pages nor its size can be taken for the new one's. Bytes that are
- * overwritten in their place show in it as in the tensor's own file.
+ * ESTALE, and neither its pages nor its size can be taken for the new one's. Of bytes that are
+ * overwritten in their place the kernel may still have old ones, until it is opened again.
  */
 #include "fs.h"
 
@@ -32,17 +32,25 @@ uint64_t fs_current_ino(const struct fs *fs, uint64_t ino)
 int fs_merged(struct fs *fs, uint64_t ino, const struct sft_merged **out)
 {
 	uint64_t now = generation(fs);
-	struct sft_error err = { 0 };
 	if (ino != fs_current_ino(fs, ino))
 		return -ESTALE;
 	pthread_mutex_lock(&fs->merged_lock);
-	if (!fs->merged || fs->merged_generation != now) {
-		sft_merged_free(fs->merged);
-		fs->merged = NULL;
+	if (fs->merged_generation != now)
+		fs_merged_drop(fs);
+	if (!fs->merged && !fs->merged_error) {
+		fs->merged_error =
+			sft_merged_make(fs_checkpoint(fs), fs->overlay, &fs->merged, NULL);
 		fs->merged_generation = now;
-		(void)sft_merged_make(fs_checkpoint(fs), fs->overlay, &fs->merged, &err);
 	}
 	*out = fs->merged;
+	int r = fs->merged_error;
 	pthread_mutex_unlock(&fs->merged_lock);
-	return -err.errnum;
+	return r;
+}
+
+void fs_merged_drop(struct fs *fs)
+{
+	sft_merged_free(fs->merged);
+	fs->merged = NULL;
+	fs->merged_error = 0;
 }

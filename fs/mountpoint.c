@@ -17,27 +17,25 @@
 
 char *mountpoint_resolve(const char *mountpoint, struct sft_error *err)
 {
-	char *whole = realpath(mountpoint, NULL);
-	if (whole)
-		return whole;
-	if (errno != ENOTCONN && errno != EACCES) {
-		sft_fail(err, errno, "%s", strerror(errno));
-		return NULL;
-	}
-	/* A dead mount cannot be looked at, but its parent can. */
+	/* A slash behind it would have us look into the mount, whose daemon may not answer. */
 	size_t n = strlen(mountpoint);
 	while (n > 1 && mountpoint[n - 1] == '/')
 		n--;
-	char *copy = strndup(mountpoint, n), *slash = copy ? strrchr(copy, '/') : NULL;
-	const char *base = slash ? slash + 1 : copy;
-	if (slash)
-		*slash = '\0';
-	char *parent = copy ? realpath(!slash ? "." : slash == copy ? "/" : copy, NULL) : NULL;
-	if (!parent ||
-	    asprintf(&whole, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, base) < 0) {
-		sft_fail(err, errno, "%s", strerror(errno));
-		whole = NULL;
+	char *copy = strndup(mountpoint, n), *parent = NULL;
+	char *whole = copy ? realpath(copy, NULL) : NULL;
+	if (!whole && (errno == ENOTCONN || errno == EACCES)) {
+		/* A dead mount cannot be looked at, but its parent can. */
+		char *slash = strrchr(copy, '/');
+		const char *base = slash ? slash + 1 : copy;
+		if (slash)
+			*slash = '\0';
+		parent = realpath(!slash ? "." : slash == copy ? "/" : copy, NULL);
+		if (parent &&
+		    asprintf(&whole, "%s/%s", strcmp(parent, "/") == 0 ? "" : parent, base) < 0)
+			whole = NULL;
 	}
+	if (!whole)
+		sft_fail(err, errno, "%s", strerror(errno));
 	free(parent);
 	free(copy);
 	return whole;

@@ -319,11 +319,13 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		return;
 	}
 	fi->direct_io = o->direct_io;
+	fi->keep_cache = tree_ino_kind(ino) != TREE_STATUS && tree_ino_kind(ino) != TREE_PROGRESS;
 	fuse_reply_open(req, fi);
 }
 
 static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
+	fi->cache_readdir = fi->keep_cache = 1;
 	if (fs_of(req)->opt->allow_root)
 		fuse_reply_open(req, fi);
 	else
@@ -373,11 +375,7 @@ static int xattr_value(const struct fs *fs, uint64_t ino, const char *name, stru
 	} else if (strcmp(name, "dtype") == 0) {
 		sft_buf_printf(value, "%s", sft_dtype_name(t.dtype));
 	} else if (strcmp(name, "shape") == 0) {
-		sft_buf_add(value, "[", 1);
-		for (uint32_t i = 0; i < t.rank; i++)
-			sft_buf_printf(value, "%s%llu", i ? "," : "",
-				       (unsigned long long)t.shape[i]);
-		sft_buf_add(value, "]", 1);
+		sft_buf_shape(value, t.shape, t.rank);
 	} else {
 		return -ENODATA;
 	}

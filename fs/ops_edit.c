@@ -117,7 +117,7 @@ static void set_times(struct edit_node *n, const struct stat *st, int to_set,
 static int set_node(struct fs *fs, uint64_t ino, const struct stat *st, int to_set)
 {
 	struct stat now;
-	int r = fs_node_attr(fs, ino, &now);
+	int r = tree_ino_kind(ino) == TREE_MERGED ? -EPERM : fs_node_attr(fs, ino, &now);
 	if (r < 0)
 		return r;
 	pthread_mutex_lock(&fs->edits->lock);

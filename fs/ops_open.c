@@ -109,8 +109,8 @@ static void reply_open_info(struct fs *fs, uint64_t ino, bool writable, struct f
 {
 	enum tree_kind kind = tree_ino_kind(ino);
 	/* The kernel knows of every change to a tensor's file; nobody tells it of one to a view. A
-	 * view is read as it was when opened, and arrays and model.safetensors through the page
-	 * cache, so that they can be mapped. */
+	 * text is read as it was when opened; arrays and model.safetensors through the page cache,
+	 * so that they can be mapped, and as old as what is there since they were opened last. */
 	bool replaced = kind == TREE_TENSOR && edit_was_replaced(fs, ino);
 	fi->keep_cache = kind == TREE_TENSOR && !replaced;
 	fi->direct_io = fs->opt->direct_io || (!fs_is_bytes(ino) && kind != TREE_F32) ||

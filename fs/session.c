@@ -10,7 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#ifdef __GLIBC__
 #include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -256,9 +258,11 @@ static void unwatch_signals(struct fs *fs, pthread_t thread)
  */
 static void keep_buffers(void)
 {
+#ifdef __GLIBC__
 	malloc_trim(0);
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	mallopt(M_TRIM_THRESHOLD, 4 << 20);
+#endif
 }
 
 static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
@@ -343,7 +347,7 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 		code = serve(&fs, mounted, ctx);
 	}
 	edit_free(&fs);
-	sft_merged_free(fs.merged);
+	fs_merged_drop(&fs);
 	tree_free(fs.tree);
 	sft_checkpoint_free(fs.own_checkpoint);
 	sft_overlay_free(fs.overlay);

@@ -109,11 +109,8 @@ bool fs_node_exists(const struct fs *fs, uint64_t ino)
 
 static const struct sft_metadata *shard_metadata(const struct fs *fs, uint32_t shard)
 {
-	static const struct sft_metadata none;
-	const struct sft_file *file = sft_checkpoint_shard(fs_checkpoint(fs), shard)->file;
-	if (fs->overlay)
-		return sft_overlay_metadata(fs->overlay, shard);
-	return file ? sft_index_metadata(sft_file_index(file)) : &none;
+	return fs->overlay ? sft_overlay_metadata(fs->overlay, shard)
+			   : sft_checkpoint_metadata(fs->own_checkpoint, shard);
 }
 
 static void metadata_text(const struct fs *fs, uint32_t entry, struct sft_buf *text)
@@ -229,27 +226,27 @@ static bool is_newer(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec != b->tv_sec ? a->tv_sec > b->tv_sec : a->tv_nsec > b->tv_nsec;
 }
 
-/* Who may read every shard may read it; it is as new as the newest, or as what is staged. */
-static void merged_attr(const struct fs *fs, struct stat *st)
+/* Who may read every shard may read it; it is as new as the newest, or as the last edit. */
+static void merged_attr(struct fs *fs, struct stat *st)
 {
 	const struct sft_checkpoint *ck = fs_checkpoint(fs);
+	bool same_owner = true;
 	source_attr(fs, 0, st);
 	st->st_mode &= ~(mode_t)0333;
 	for (size_t i = 0; i < sft_checkpoint_shards(ck); i++) {
 		const struct sft_file *file = sft_checkpoint_shard(ck, i)->file;
 		const struct stat *s = file ? sft_file_stat(file) : st;
-		st->st_mode &= s->st_mode | S_IFMT;
-		if (s->st_uid != st->st_uid)
-			st->st_mode &= ~(mode_t)0400;
-		if (s->st_gid != st->st_gid)
-			st->st_mode &= ~(mode_t)0040;
+		st->st_mode &= S_IFMT | s->st_mode;
+		same_owner = same_owner && s->st_uid == st->st_uid && s->st_gid == st->st_gid;
 		if (is_newer(&s->st_mtim, &st->st_mtim))
 			st->st_mtim = st->st_ctim = s->st_mtim;
 	}
-	if (fs->overlay && sft_overlay_dirty(fs->overlay)) {
-		clock_gettime(CLOCK_REALTIME, &st->st_mtim);
-		st->st_ctim = st->st_mtim;
-	}
+	if (fs->overlay)
+		same_owner = edit_restrict(fs, st) && same_owner;
+	/* Whose mode counts for whom is then another question for each: only if all may read all.
+	 */
+	if (!same_owner && (st->st_mode & 0444) != 0444)
+		st->st_mode &= S_IFMT;
 }
 
 int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)

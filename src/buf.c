@@ -63,6 +63,17 @@ void sft_buf_u64(struct sft_buf *b, uint64_t value)
 	sft_buf_add(b, digits + at, sizeof(digits) - at);
 }
 
+void sft_buf_shape(struct sft_buf *b, const uint64_t *shape, uint32_t rank)
+{
+	sft_buf_add(b, "[", 1);
+	for (uint32_t i = 0; i < rank; i++) {
+		if (i)
+			sft_buf_add(b, ",", 1);
+		sft_buf_u64(b, shape[i]);
+	}
+	sft_buf_add(b, "]", 1);
+}
+
 void sft_buf_printf(struct sft_buf *b, const char *fmt, ...)
 {
 	va_list ap;

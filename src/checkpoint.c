@@ -336,6 +336,14 @@ uint64_t sft_checkpoint_offset(const struct sft_checkpoint *ck, const struct sft
 	return sft_file_data_offset(ck->files[t->shard]) + t->begin;
 }
 
+const struct sft_metadata *sft_checkpoint_metadata(const struct sft_checkpoint *ck, size_t shard)
+{
+	static const struct sft_metadata none;
+	const struct sft_file *file = ck->shards[shard].file;
+
+	return file ? sft_index_metadata(sft_file_index(file)) : &none;
+}
+
 struct sft_region sft_checkpoint_region(const struct sft_checkpoint *ck, const struct sft_tensor *t,
 					uint64_t offset, uint64_t length)
 {

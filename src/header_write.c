@@ -43,13 +43,9 @@ static void add_tensor(struct sft_buf *b, const struct plan_tensor *t)
 	sft_buf_json(b, t->name, t->name_len);
 	sft_buf_text(b, ":{\"dtype\":\"");
 	sft_buf_text(b, sft_dtype_name(t->dtype));
-	sft_buf_text(b, "\",\"shape\":[");
-	for (uint32_t i = 0; i < t->rank; i++) {
-		if (i)
-			sft_buf_add(b, ",", 1);
-		sft_buf_u64(b, t->shape[i]);
-	}
-	sft_buf_text(b, "],\"data_offsets\":[");
+	sft_buf_text(b, "\",\"shape\":");
+	sft_buf_shape(b, t->shape, t->rank);
+	sft_buf_text(b, ",\"data_offsets\":[");
 	sft_buf_u64(b, t->begin);
 	sft_buf_add(b, ",", 1);
 	sft_buf_u64(b, t->begin + t->nbytes);

@@ -80,12 +80,7 @@ static int refuse_same_names(struct plan_shard *s, struct sft_error *err)
 static const struct sft_metadata *shard_metadata(const struct sft_checkpoint *ck,
 						 const struct sft_overlay *ov, size_t i)
 {
-	static const struct sft_metadata none;
-	const struct sft_file *file = sft_checkpoint_shard(ck, i)->file;
-
-	if (ov)
-		return sft_overlay_metadata(ov, (uint32_t)i);
-	return file ? sft_index_metadata(sft_file_index(file)) : &none;
+	return ov ? sft_overlay_metadata(ov, (uint32_t)i) : sft_checkpoint_metadata(ck, i);
 }
 
 static int compare_keys(uint32_t a, uint32_t b, const void *ctx)

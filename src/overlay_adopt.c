@@ -227,7 +227,6 @@ void sft_overlay_adopt(struct sft_overlay *ov)
 
 	if (!ov->next)
 		return;
-	ov->generation++;
 	ov->base = ov->next;
 	ov->next = NULL;
 	ov->base_is_output = ov->options.output != NULL;
@@ -239,6 +238,9 @@ void sft_overlay_adopt(struct sft_overlay *ov)
 	/* What is not known could not be kept by another commit. */
 	if (!add_unknown(ov) || !whole)
 		ov->staging.broken = true;
+	/* What was committed is what was shown, unless a file has come to the directory. */
+	if (sft_checkpoint_shards(ov->base) != sft_checkpoint_shards(old))
+		ov->generation++;
 	/* Becoming scratch has made the room (state_reserve_retired). */
 	if (keep)
 		ov->retired[ov->retired_count++] = old;

@@ -66,6 +66,8 @@ void sft_buf_add(struct sft_buf *b, const void *bytes, size_t n);
 void sft_buf_text(struct sft_buf *b, const char *text);
 /* In decimal; much faster than printf, where there are a million. */
 void sft_buf_u64(struct sft_buf *b, uint64_t value);
+/* As JSON, without spaces: [2,3]. */
+void sft_buf_shape(struct sft_buf *b, const uint64_t *shape, uint32_t rank);
 void sft_buf_printf(struct sft_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /*
  * Add a JSON string literal, escaped as serde_json does: \" \\ \b \f \n \r \t, \u00xx below 0x20. A
@@ -260,6 +262,8 @@ const struct sft_shard *sft_checkpoint_shard(const struct sft_checkpoint *ck, si
 /* The tensors to show, in byte order of names (then of shards, with SFT_SAME_NAMES). */
 size_t sft_checkpoint_count(const struct sft_checkpoint *ck);
 const struct sft_tensor *sft_checkpoint_at(const struct sft_checkpoint *ck, size_t i);
+/* The metadata of a shard; none for one that is missing. */
+const struct sft_metadata *sft_checkpoint_metadata(const struct sft_checkpoint *ck, size_t shard);
 /* The first of that name, or NULL. */
 const struct sft_tensor *sft_checkpoint_find(const struct sft_checkpoint *ck, const char *name,
 					     size_t len);
@@ -335,7 +339,7 @@ const struct sft_entry *sft_overlay_entry(const struct sft_overlay *ov, uint32_t
 /* The live tensor of that name (in that shard, with SFT_SAME_NAMES), or SFT_NO_ID. */
 uint32_t sft_overlay_find(const struct sft_overlay *ov, uint32_t shard, const char *name,
 			  size_t len);
-/* Metadata of a shard as it is now. */
+/* Metadata of a shard as it is now; as sft_checkpoint_metadata(). */
 const struct sft_metadata *sft_overlay_metadata(const struct sft_overlay *ov, uint32_t shard);
 
 /* Why a commit would refuse this tensor, into `reason`; false where it would not. */
@@ -374,8 +378,8 @@ int sft_region_read(const struct sft_overlay *ov, const struct sft_region *regio
 		    struct sft_error *err);
 /*
  * A number that grows whenever a tensor comes, goes, or changes its name, dtype, shape or length,
- * when metadata change, and with sft_overlay_adopt(). What was made before of one of these (a
- * struct sft_merged) is of no use afterwards.
+ * and when metadata change: as long as it stays, the bytes of a struct sft_merged stay in their
+ * places.
  */
 uint64_t sft_overlay_generation(const struct sft_overlay *ov);
 
@@ -418,9 +422,10 @@ struct sft_merged;
 
 /*
  * `ov` may be NULL: then the checkpoint as it is, else `ck` is the overlay's. *out is the caller's;
- * it borrows both, until sft_overlay_generation() changes or `ck` is freed. EINVAL: tensors have
- * problems; EEXIST: one name is in two shards (SFT_SAME_NAMES); EFBIG: no file can hold it; ENOMEM.
- * Takes 32 bytes a tensor and, of several shards, the header; while it runs twice that.
+ * it borrows both, until sft_overlay_generation() changes, sft_overlay_adopt(), or `ck` is freed.
+ * EINVAL: tensors have problems; EEXIST: one name is in two shards (SFT_SAME_NAMES); EFBIG: no file
+ * can hold it; ENOMEM. Takes 32 bytes a tensor and, of several shards, the header; while it runs
+ * twice that.
  */
 int sft_merged_make(const struct sft_checkpoint *ck, const struct sft_overlay *ov,
 		    struct sft_merged **out, struct sft_error *err);

@@ -36,9 +36,12 @@ mount_stop "$T/mnt"
 # With staged edits it is what a commit of them writes elsewhere. Bytes alone; then the layout, too.
 edit_start "$T/one.safetensors" "$T/mnt" output="$T/out.safetensors"
 poke "$T/mnt/big" 65530 "across a block"
+exec 8<"$T/mnt/$name"
 cp "$T/mnt/$name" "$T/bytes.safetensors"
 check "bytes: commit" "$SAFETENSORFS" commit "$T/mnt"
 check "bytes: the same" cmp "$T/bytes.safetensors" "$T/out.safetensors"
+check "bytes: the one who had it open goes on" cmp "$T/out.safetensors" - <&8
+exec 8<&-
 check "bytes: shown after the commit" cmp "$T/out.safetensors" "$T/mnt/$name"
 exec 9<"$T/mnt/$name"
 check "layout: a reader that came before" read_at 9 5000
@@ -118,10 +121,30 @@ mount_stop "$T/mnt"
 
 # Only who may read every shard may read it.
 make_checkpoint "$T/modes" --shards 2 --tensors 4 --tensor-bytes 100
-chmod 640 "$T/modes"/*1-of*.safetensors
-chmod 604 "$T/modes"/*2-of*.safetensors
-mount_start "$T/modes" "$T/mnt"
-check_eq "modes" 400 "$(stat -c %a "$T/mnt/$name")"
+while read -r first second group mode; do
+    chmod "$first" "$T/modes"/*1-of*.safetensors
+    chmod "$second" "$T/modes"/*2-of*.safetensors
+    [ "$(id -u)" -eq 0 ] || group=0
+    [ "$group" -eq 0 ] || chgrp "$group" "$T/modes"/*2-of*.safetensors
+    mount_start "$T/modes" "$T/mnt"
+    check_eq "modes $first $second, group $group" "$mode" "$(stat -c %a "$T/mnt/$name")"
+    mount_stop "$T/mnt"
+done <<'END'
+640 604 0 400
+644 444 0 444
+644 604 1234 0
+644 644 1234 444
+END
+[ "$(id -u)" -ne 0 ] || chgrp 0 "$T/modes"/*
+edit_start "$T/modes" "$T/mnt"
+before=$(stat -c %y "$T/mnt/$name")
+first=$(ls "$T/mnt" | grep 'weight$' | head -n 1)
+poke "$T/mnt/$first" 0 x
+check_not "an edit makes it newer" test "$before" = "$(stat -c %y "$T/mnt/$name")"
+check_eq "and then it is as old as that" "$(stat -c %y "$T/mnt/$name")" "$(stat -c %y "$T/mnt/$name")"
+chmod 600 "$T/mnt/$first"
+check_eq "the mode of a tensor counts" 400 "$(stat -c %a "$T/mnt/$name")"
+check_errno "its own cannot be changed" EPERM chmod 600 "$T/mnt/$name"
 mount_stop "$T/mnt"
 for source in $(real_checkpoints); do
     mount_start "$source" "$T/mnt"

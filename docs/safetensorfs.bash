@@ -44,11 +44,18 @@ _safetensorfs_source() {
     compopt -o filenames 2>/dev/null
 }
 
+# Mountpoints, from here where they are below; else directories.
 _safetensorfs_mounted() {
-    local IFS=$'\n'
-    mapfile -t COMPREPLY < <(
-        compgen -W "$(findmnt -rno TARGET -t fuse.safetensorfs 2>/dev/null)" -- "$1"
-    )
+    local target here=${PWD%/}/
+    while IFS= read -r target; do
+        case $1 in
+        /*) ;;
+        ./*) target=./${target#"$here"} ;;
+        *) target=${target#"$here"} ;;
+        esac
+        [[ $target != "$1"* ]] || COMPREPLY+=("$target")
+    done < <(findmnt -rno TARGET -t fuse.safetensorfs 2>/dev/null)
+    [[ ${#COMPREPLY[@]} -gt 0 ]] || mapfile -t COMPREPLY < <(compgen -d -- "$1")
     compopt -o filenames 2>/dev/null
 }
 

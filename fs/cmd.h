@@ -55,6 +55,10 @@ int cmd_read_control(const char *mountpoint, const char *name, struct sft_buf *t
 /* The string at a token, decoded, malloced; NULL where there is none (token 0), or no memory. */
 char *cmd_json_string(const struct sft_json *j, unsigned token);
 
+/* Have the kernel hand over what programs have written through mappings of a mount's files, but not
+ * synced yet (cmd_umount.c). */
+void cmd_sync_writers(const char *mountpoint);
+
 /* A progress bar on stderr, shown only on a terminal and once a second has gone by. */
 struct cmd_progress {
 	const char *what;

@@ -21,11 +21,14 @@ static int open_mounted(const char *mnt, struct sft_checkpoint **ck, struct sft_
 	char *path = NULL;
 	if (asprintf(&path, "%s/" MERGED, mnt) < 0)
 		return sft_fail(err, ENOMEM, "no memory");
+	cmd_sync_writers(mnt);
 	int r = sft_checkpoint_open(path, 0, ck, err);
 	free(path);
 	if (r == -EINVAL)
-		return sft_wrap(err, MERGED ": a staged tensor does not fit its shape "
-					    "(see safetensorfs status)");
+		sft_hint(err, "a staged tensor does not fit its shape (see safetensorfs status)");
+	if (r == -EEXIST)
+		sft_hint(err, "a name is in two shards, so they are no one file: compare the "
+			      "shards");
 	return r < 0 ? sft_wrap(err, MERGED) : 0;
 }
 
@@ -288,6 +291,8 @@ static int diff(const struct sft_checkpoint *a, const struct sft_checkpoint *b, 
 	cmd_progress_start(&bar, "diff");
 	int code = diff_checkpoints(&d, a, b, &progress, &in_b, &err) < 0 ? 2 : 0;
 	cmd_progress_end(&bar);
+	if (err.errnum == ESTALE)
+		sft_hint(&err, "it was edited meanwhile: try again");
 	if (code)
 		log_error(paths[in_b], "%s", err.msg);
 	else

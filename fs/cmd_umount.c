@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -87,7 +89,7 @@ static void *watch_progress(void *ctx)
  * What was written through mappings counts too: have the kernel hand it over, file by file, since
  * syncfs(2) does not wait for FUSE. Where some of it is lost, the daemon knows, and refuses.
  */
-static void sync_writers(const char *mountpoint)
+void cmd_sync_writers(const char *mountpoint)
 {
 	struct sft_buf text = { 0 };
 	struct sft_json j = { 0 };
@@ -124,7 +126,7 @@ static int ask_for_commit(const char *mountpoint)
 	free(path);
 	if (fd < 0)
 		return errno;
-	sync_writers(mountpoint);
+	cmd_sync_writers(mountpoint);
 	w.done = eventfd(0, EFD_CLOEXEC);
 	bool watched = w.done >= 0 && pthread_create(&watcher, NULL, watch_progress, &w) == 0;
 	while (write(fd, "1\n", 2) < 0) {
@@ -219,26 +221,45 @@ static bool wait_for_end(int pidfd, const char *device, uint64_t identity)
 	return true;
 }
 
-/* Where this mount keeps what is staged. */
-static char *staging_of(const char *mountpoint)
+/*
+ * Where this mount keeps what is staged, and the daemon as a pidfd: -1 where it is in another pid
+ * namespace, a container's, in which its number means somebody else.
+ */
+static char *staging_of(const struct target *t, int *pidfd)
 {
 	struct sft_buf text = { 0 };
 	struct sft_json j = { 0 };
 	char *staging = NULL;
-	if (cmd_read_control(mountpoint, "progress", &text) == 0 &&
-	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0)
+	struct stat ours;
+	uint64_t namespace;
+	*pidfd = -1;
+	if (cmd_read_control(t->mountpoint, "progress", &text) == 0 &&
+	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0) {
 		staging = cmd_json_string(&j, sft_json_get(&j, 0, "staging"));
+		if (sft_json_u64(&j, sft_json_get(&j, 0, "pid_namespace"), &namespace) &&
+		    stat("/proc/self/ns/pid", &ours) == 0 && ours.st_ino == namespace)
+			*pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
+	}
 	sft_json_free(&j);
 	sft_buf_free(&text);
 	return staging;
 }
 
+/* The daemon cannot be waited for, but what it commits into can: it has that locked. */
+static void wait_for_staging(const char *staging)
+{
+	int fd = open(staging, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+		poll(NULL, 0, 100);
+	if (fd >= 0)
+		close(fd);
+}
+
 static int unmount(const struct target *t)
 {
 	struct sft_error err = { 0 };
-	char *staging = t->edit ? staging_of(t->mountpoint) : NULL;
-	int pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
-	int code = 0;
+	int pidfd, code = 0;
+	char *staging = staging_of(t, &pidfd);
 	char device[MOUNTPOINT_DEVICE_MAX] = "none";
 	uint64_t identity = 0;
 	/* umount(2) and fusermount3 follow no link. */
@@ -248,10 +269,12 @@ static int unmount(const struct target *t)
 	if (!mountpoint || mountpoint_unmount(mountpoint, 0, &err) < 0) {
 		log_error(t->mountpoint, "%s", err.msg);
 		code = 1;
-	} else if (wait_for_end(pidfd, device, identity)) {
+	} else if (wait_for_end(pidfd, device, identity) && t->edit && staging) {
+		if (pidfd < 0)
+			wait_for_staging(staging);
 		/* What was written between our commit and the unmount is committed by the daemon.
 		 */
-		if (staging && sft_staging_exists(t->source, staging)) {
+		if (sft_staging_exists(t->source, staging)) {
 			log_error(t->mountpoint,
 				  "unmounted, but not all was committed; the edits are in %s, and "
 				  "`result` there says why",

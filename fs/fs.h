@@ -164,8 +164,8 @@ void fs_read_ahead(struct fs *fs, const struct sft_region *region);
 /* ---- status.c ---- */
 
 void fs_status(struct fs *fs, struct sft_buf *json);
-/* `.safetensorfs/progress`, for our own commands: {"done": n, "total": n, "staging": "...",
- * "writers": ["path", ...]}. */
+/* `.safetensorfs/progress`, for our own commands: {"done": n, "total": n, "pid_namespace": inode,
+ * "staging": "...", "writers": ["path", ...]}. */
 void fs_progress(struct fs *fs, struct sft_buf *json);
 
 /* ---- ops.c, ops_dir.c: reading ---- */

@@ -179,7 +179,7 @@ static int resolve_paths(struct options *o)
 	char *mountpoint = mountpoint_resolve(o->mountpoint, &err);
 	if (!mountpoint) {
 		if (err.errnum == ENOENT)
-			sft_hint(&err, "make the directory first: mkdir %s", o->mountpoint);
+			sft_hint(&err, "make the directory first: mkdir -p %s", o->mountpoint);
 		log_error(o->mountpoint, "%s", err.msg);
 		return -1;
 	}

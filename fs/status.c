@@ -91,8 +91,12 @@ void fs_progress(struct fs *fs, struct sft_buf *json)
 {
 	const char *staging = fs->overlay ? sft_overlay_staging(fs->overlay) : "";
 	struct sft_buf paths = { 0 };
-	sft_buf_printf(json, "{ \"done\": %llu, \"total\": %llu, \"staging\": ",
-		       atomic_load(&fs->commit_done), atomic_load(&fs->commit_total));
+	struct stat namespace = { 0 };
+	(void)stat("/proc/self/ns/pid", &namespace);
+	sft_buf_printf(json,
+		       "{ \"done\": %llu, \"total\": %llu, \"pid_namespace\": %llu, \"staging\": ",
+		       atomic_load(&fs->commit_done), atomic_load(&fs->commit_total),
+		       (unsigned long long)namespace.st_ino);
 	sft_buf_json(json, staging, strlen(staging));
 	sft_buf_printf(json, ", \"writers\": [");
 	if (fs->overlay)

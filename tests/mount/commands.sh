@@ -64,6 +64,21 @@ check_refused "umount again" "$T/mnt.*not" "$SAFETENSORFS" umount "$T/mnt"
 
 # A mount that is in use stays, and the line says so.
 mount_start "$T/one.safetensors" "$T/mnt"
+# Mountpoints are completed as they are typed.
+while read -r typed want; do
+    check_eq "completion of $typed" "${want/T/$T}" "$(
+        cd "$T" && . "$ROOT/docs/safetensorfs.bash"
+        compopt() { :; }
+        COMPREPLY=()
+        _safetensorfs_mounted "${typed/T/$T}"
+        echo "${COMPREPLY[*]}"
+    )"
+done <<'END'
+mn mnt
+./m ./mnt
+T/m T/mnt
+sha shards
+END
 exec {open}<"$T/mnt/scalar"
 check_refused "umount while a file is open" "$T/mnt.*in use" "$SAFETENSORFS" umount "$T/mnt"
 check "it is still mounted" cat "$T/mnt/scalar"

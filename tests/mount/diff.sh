@@ -117,9 +117,29 @@ cp "$T/mnt/.safetensorfs/model.safetensors" "$T/staged.safetensors"
 cp "$T/out" "$T/got"
 oracle expect "$T/shards" "$T/staged.safetensors" | jq --arg b "$T/mnt" '.b = $b' >"$T/want"
 check "staged edits: by how much" oracle same "$T/got" "$T/want"
+# What a program has stored through a mapping and not synced is an edit as well.
+coproc "$PYTHON" -c '
+import mmap, os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+mapping = mmap.mmap(fd, 0)
+mapping[0] ^= 1
+print("stored", flush=True)
+sys.stdin.read()' "$T/mnt/zz.new"
+read -r -u "${COPROC[0]}"
+run "$SAFETENSORFS" diff "$T/mnt" "$T/staged.safetensors"
+check_eq "stored through a mapping ($err)" 1 "$rc"
+check_match "stored through a mapping" "zz.new .*1 of 5 elements" "$out"
+eval "exec ${COPROC[1]}>&-"
+wait "$COPROC_PID"
 truncate -s 3 "$T/mnt/$name"
 trouble "staged edits that fit no shape" "$T/mnt: .*does not fit its shape" "$T/mnt" "$T/shards"
 rm "$T/mnt/$name"
+mount_stop "$T/mnt"
+mkdir "$T/twice"
+cp "$a" "$T/twice/1.safetensors"
+cp "$a" "$T/twice/2.safetensors"
+mount_start "$T/twice" "$T/mnt" -o layout=files
+trouble "one name in two shards" "$T/mnt: .*a name is in two shards" "$T/mnt" "$a"
 mount_stop "$T/mnt"
 # A directory is no mount because it looks like one.
 mkdir -p "$T/shards/.safetensorfs"

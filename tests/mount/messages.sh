@@ -42,7 +42,7 @@ in a hub cache the source is a directory in snapshots/$|ls hub
 ^safetensorfs: lst: No such file or directory; nor is it a command \(see safetensorfs --help\)$|lst ok.safetensors
 ^safetensorfs: unmount: No such file or directory; nor is it a command|unmount mnt
 ^safetensorfs: ./unmount: No such file or directory$|./unmount mnt
-^safetensorfs: none: No such file or directory; make the directory first: mkdir none$|ok.safetensors none
+^safetensorfs: none: No such file or directory; make the directory first: mkdir -p none$|ok.safetensors none
 is not a safetensorfs mount \(findmnt -t fuse.safetensorfs lists those\)$|umount mnt
 is not a safetensorfs mount|status ok.safetensors
 ^safetensorfs: none: No such file or directory$|recover none

@@ -158,4 +158,20 @@ if unshare --mount --propagation private true 2>/dev/null; then
     wait "$other"
     mount_stop "$T/mnt"
 fi
+
+# A daemon in a pid namespace of its own, a container's: its number is somebody else's here.
+if unshare --pid --fork true 2>/dev/null; then
+    for options in ro edit; do
+        unshare --pid --fork "$SAFETENSORFS" "$source" "$T/mnt" -f -o "$options" 2>"$T/container.log" &
+        container=$!
+        wait_until is_mounted "$T/mnt" || die "not mounted in a pid namespace"
+        [ "$options" = ro ] || poke "$T/mnt/b" 0 "contained"
+        run "$SAFETENSORFS" umount "$T/mnt"
+        check_eq "a pid namespace, $options ($err)" "0 " "$rc $err"
+        check "a pid namespace, $options: the daemon ends" wait_until is_gone "$container"
+        wait "$container"
+        check_eq "a pid namespace, $options: its exit status" 0 "$?"
+    done
+    check_eq "a pid namespace: committed" contained "$(reader cut "$source" b | head -c 9)"
+fi
 finish

@@ -380,12 +380,20 @@ int edit_draft_apply(struct fs *fs, struct edit_handle *h, uint64_t *replaced)
 	*replaced = 0;
 	bool pending = h->pending != TREE_NO_ENTRY;
 	uint32_t from = pending ? tree_entry(fs->tree, h->pending)->id : h->draft;
-	if (from == SFT_NO_ID || !h->changed)
+	if (!h->changed || (from == SFT_NO_ID && !h->failed))
 		return 0;
 	bool dead = tree_entry(fs->tree, tree_ino_entry(h->ino))->flags & TREE_DEAD;
 	if (dead && !h->applied)
 		return 0; /* removed meanwhile, by somebody else */
 	tree_name(fs->tree, h->ino, file_name);
+	/* What is there of it says nothing about what was meant. */
+	if (h->failed) {
+		if (!h->failure_logged)
+			log_error(file_name, "not taken: it could not be written whole: %s",
+				  strerror(-h->failed));
+		h->failure_logged = true;
+		return h->failed;
+	}
 	edit_classify(fs, tree_parent(fs->tree, h->ino), file_name, &name);
 	/* While it is bad each flush says so: one descriptor of several may be the one that nobody
 	 * asks. */

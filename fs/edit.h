@@ -45,6 +45,8 @@ struct edit_handle {
 	uint32_t pending; /* tree entry that stands for a view of no tensor yet; TREE_NO_ENTRY */
 	bool applied;	  /* the view that `pending` stood for has come to be */
 	bool changed;	  /* the draft was written since it was last applied */
+	int failed; /* the first write to the draft that failed, -errno, since it was last empty */
+	bool failure_logged;
 	struct edit_handle *next, *previous;
 };
 

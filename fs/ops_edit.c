@@ -27,6 +27,20 @@ static void set_unflushed(struct fs *fs, struct edit_handle *h, bool unflushed)
 
 /* ---- write, truncate, attributes ---- */
 
+/* How a change of what gathers for a view ended: until it is empty again, one that failed is why
+ * it is not whole. */
+static void note_draft(struct edit_handle *h, int r, bool emptied)
+{
+	if (!edit_is_view(h->ino) && h->pending == TREE_NO_ENTRY)
+		return;
+	if (r == 0 && emptied) {
+		h->failed = 0;
+		h->failure_logged = false;
+	} else if (r < 0 && !h->failed) {
+		h->failed = r;
+	}
+}
+
 static int write_bytes(struct fs *fs, struct edit_handle *h, const char *buf, size_t size,
 		       uint64_t offset, bool append)
 {
@@ -37,6 +51,7 @@ static int write_bytes(struct fs *fs, struct edit_handle *h, const char *buf, si
 		int r = sft_overlay_write(fs->overlay, edit_id(fs, h->ino), buf, size, offset,
 					  NULL);
 		h->changed = true;
+		note_draft(h, r, false);
 		edit_touch(fs, h->ino);
 		return r;
 	}
@@ -44,6 +59,7 @@ static int write_bytes(struct fs *fs, struct edit_handle *h, const char *buf, si
 	if (r == 0)
 		r = sft_overlay_write(fs->overlay, h->draft, buf, size, offset, NULL);
 	h->changed = true;
+	note_draft(h, r, false);
 	return r;
 }
 
@@ -81,10 +97,13 @@ static int set_size(struct fs *fs, uint64_t ino, uint64_t size, struct edit_hand
 	if (tree_ino_kind(ino) == TREE_COMMIT)
 		return 0; /* `echo >` truncates */
 	if (tree_ino_kind(ino) == TREE_TENSOR) {
+		int r = sft_overlay_truncate(fs->overlay, edit_id(fs, ino), size, NULL);
 		edit_touch(fs, ino);
-		if (h)
+		if (h) {
 			h->changed = true;
-		return sft_overlay_truncate(fs->overlay, edit_id(fs, ino), size, NULL);
+			note_draft(h, r, size == 0);
+		}
+		return r;
 	}
 	if (!edit_is_view(ino) || !h)
 		return tree_ino_kind(ino) == TREE_F32 ? -EROFS : -EINVAL;
@@ -93,6 +112,7 @@ static int set_size(struct fs *fs, uint64_t ino, uint64_t size, struct edit_hand
 		r = sft_overlay_truncate(fs->overlay, h->draft, size, NULL);
 	/* Emptying it is the beginning of writing it, not the end. */
 	h->changed = size != 0;
+	note_draft(h, r, size == 0);
 	return r;
 }
 

@@ -85,6 +85,27 @@ shown_now "with room"
 mount_stop "$T/mnt"
 same_state "with room: committed" "$T/a.safetensors" "$T/now"
 
+# What counts when it is complete, and cannot be written whole: the reason is the room, not the half that is there.
+small 2M
+make_checkpoint "$T/v.safetensors" --tensor 'a:U8:[4000000]' --tensor 'c:U8:[100]' --metadata k=v
+edit_start "$T/v.safetensors" "$T/mnt" staging="$T/small/stage"
+shown_now "views"
+for name in a.npy new.npy a.json new.json __metadata__.json; do
+    "$PYTHON" "$ROOT/tests/mount/write_until_full.py" "$T/mnt/$name" >"$T/report" 2>&1
+    check_eq "$name: write, fsync, fsync, close" "ENOSPC ENOSPC ENOSPC ENOSPC" "$(cat "$T/report")"
+    check_eq "$name: the log, once" 1 "$(mount_log "$T/mnt" | grep -c "$name: not taken: .*No space left on device")"
+    check_eq "$name: nothing else is logged" 0 "$(mount_log "$T/mnt" | grep "$name: " | grep -vc 'No space left')"
+    check_eq "$name: nothing has changed" "$(cat "$T/now")" "$(expect shown "$T/mnt")"
+done
+for name in c.npy z.npy c.json __metadata__.json; do
+    "$PYTHON" "$ROOT/tests/mount/write_until_full.py" "$T/mnt/$name" again >"$T/report" 2>&1
+    check_eq "$name, emptied and written again" "ENOSPC ENOSPC ENOSPC 0" "$(cat "$T/report")"
+done
+check_eq "written again: c" '["U8",[3]]' "$(declared "$T/mnt/c")"
+check_eq "written again: z" abc "$(cat "$T/mnt/z")"
+check_eq "written again: metadata" '{"k":"w"}' "$(jq -c . "$T/mnt/__metadata__.json")"
+mount_stop "$T/mnt"
+
 # A writer that goes on after an error, in the same mount.
 small 1M
 edit_start "$T/a.safetensors" "$T/mnt" staging="$T/small/stage"

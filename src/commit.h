@@ -52,6 +52,12 @@ int commit_refuse_stale(const struct sft_overlay *ov, struct sft_error *err);
 /* Fill in job->files (path, temporary, shard, source) and job->open from the plan; makes the output
  * directory. EINVAL, EISDIR, ENOTDIR, EEXIST, and the errors of mkdir(2) and realpath(3). */
 int commit_choose_files(struct commit_job *job, struct sft_error *err);
+/* The output is a directory and the source is none, or the reverse. EISDIR, ENOTDIR. */
+int commit_wrong_kind(const char *output, bool directory, struct sft_error *err);
+/* EEXIST where something else lies in the output directory that would become part of the checkpoint
+ * there, or make it ambiguous. */
+int commit_refuse_strangers(const struct sft_overlay *ov, const char *output,
+			    struct sft_error *err);
 /* ENOSPC where what the files need is not there. */
 int commit_refuse_space(const struct commit_job *job, struct sft_error *err);
 /* fsync the directory of each path, each once in a row. */

@@ -120,11 +120,14 @@ static char *target_path(const struct sft_overlay *ov, const char *output, const
 
 /* ---- the output ---- */
 
-/*
- * What else lies in the output directory and would become part of the checkpoint there, or make it
- * ambiguous.
- */
-static int refuse_strangers(const struct sft_overlay *ov, const char *output, struct sft_error *err)
+int commit_wrong_kind(const char *output, bool directory, struct sft_error *err)
+{
+	return sft_fail(err, directory ? ENOTDIR : EISDIR,
+			"output %s: is %s directory, and the source is %s", output,
+			directory ? "no" : "a", directory ? "one" : "a file");
+}
+
+int commit_refuse_strangers(const struct sft_overlay *ov, const char *output, struct sft_error *err)
 {
 	const char *index = sft_checkpoint_index_path(ov->base);
 	DIR *dir = opendir(output);
@@ -183,13 +186,11 @@ static int prepare_output(struct commit_job *job, char **path, struct sft_error 
 	if (r < 0)
 		return r;
 	if (stat(output, &st) == 0 && S_ISDIR(st.st_mode) != directory)
-		return sft_fail(err, directory ? ENOTDIR : EISDIR,
-				"output %s: is %s directory, and the source is %s", output,
-				directory ? "no" : "a", directory ? "one" : "a file");
+		return commit_wrong_kind(output, directory, err);
 	*path = output_path(ov);
 	if (!*path)
 		return sft_fail(err, errno, "output %s: %s", output, strerror(errno));
-	return directory ? refuse_strangers(ov, *path, err) : 0;
+	return directory ? commit_refuse_strangers(ov, *path, err) : 0;
 }
 
 /* What to open to see the result. */

@@ -194,66 +194,7 @@ static int finish_inplace(struct sft_overlay *ov, struct journal_summary *sum, b
 	return r == 0 ? state_load(ov, err) : r;
 }
 
-/* ---- the output ---- */
-
-/* Where a path leads, but for a link at its end, which a commit replaces. Malloced, or NULL. */
-static char *place_of(const char *path)
-{
-	char *dir = io_dirname(path), *real = dir ? realpath(dir, NULL) : NULL, *whole = NULL;
-	const char *slash = strrchr(path, '/');
-
-	if (real && asprintf(&whole, "%s/%s", strcmp(real, "/") == 0 ? "" : real,
-			     slash ? slash + 1 : path) < 0)
-		whole = NULL;
-	free(real);
-	free(dir);
-	return whole;
-}
-
-/* output= never touches the source, and replaces nothing but files. */
-static int check_output(const struct sft_overlay *ov, struct sft_error *err)
-{
-	const char *output = ov->options.output;
-	struct stat st;
-
-	if (!output)
-		return 0;
-	char *place = lstat(output, &st) == 0 && S_ISDIR(st.st_mode) ? realpath(output, NULL)
-								     : place_of(output);
-	bool same = place && strcmp(place, ov->source_path) == 0;
-
-	free(place);
-	if (same)
-		return sft_fail(err, EINVAL, "output %s: is the source itself", output);
-	if (lstat(output, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) &&
-	    !S_ISLNK(st.st_mode))
-		return sft_fail(err, EINVAL, "output %s: is no regular file", output);
-	return 0;
-}
-
-/* Without output= a commit writes beside the source. Where it cannot, that is said before anything
- * is edited. (The staging directory lies there too, unless the user says where.) */
-static int check_target(const struct sft_overlay *ov, struct sft_error *err)
-{
-	const struct sft_file *file = NULL;
-	int r = 0;
-
-	for (size_t i = 0; !file && i < sft_checkpoint_shards(ov->base); i++)
-		file = sft_checkpoint_shard(ov->base, i)->file;
-	if (!file || !ov->options.staging || ov->options.output)
-		return 0;
-	char *path = realpath(sft_file_path(file), NULL), *dir = path ? io_dirname(path) : NULL;
-	if (dir && faccessat(AT_FDCWD, dir, W_OK | X_OK, AT_EACCESS) < 0)
-		r = -errno;
-	if (r < 0 && ov->options.inplace && faccessat(AT_FDCWD, path, W_OK, AT_EACCESS) == 0)
-		r = 0;
-	if (r < 0)
-		sft_fail(err, -r, "cannot commit to %s: %s; output=PATH commits elsewhere", dir,
-			 strerror(-r));
-	free(dir);
-	free(path);
-	return r;
-}
+/* ---- the whole ---- */
 
 static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, struct sft_error *err)
 {
@@ -269,7 +210,7 @@ static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, str
 	if (r == 0)
 		r = open_base(ov, found ? sum->base : NULL, err);
 	if (r == 0)
-		r = check_target(ov, err);
+		r = target_check(ov, err);
 	if (r == 0)
 		r = staging_make(ov, err);
 	if (r == 0)
@@ -300,7 +241,7 @@ int sft_overlay_open(const char *source, const struct sft_overlay_options *optio
 		r = staging_locate(source, ov->options.staging, &ov->source_path, &ov->staging.path,
 				   err);
 	if (r == 0)
-		r = check_output(ov, err);
+		r = target_refuse_source(ov, err);
 	if (r == 0)
 		r = open_overlay(ov, &sum, err);
 	journal_summary_free(&sum);

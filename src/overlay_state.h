@@ -116,4 +116,13 @@ int edit_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err);
 void overlay_note(struct sft_overlay *ov, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* ---- overlay_target.c ---- */
+
+/* output= never leads to the source, and replaces nothing but files. EINVAL. */
+int target_refuse_source(const struct sft_overlay *ov, struct sft_error *err);
+/* With the base open: whether a commit could write where the options say, as far as that can be
+ * known now. EISDIR, ENOTDIR, EEXIST (the output is there and is something else), EACCES, EROFS,
+ * ENOENT and so on. */
+int target_check(const struct sft_overlay *ov, struct sft_error *err);
+
 #endif

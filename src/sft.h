@@ -298,7 +298,8 @@ struct sft_overlay_options {
  * Open a checkpoint for editing: lock it, finish a commit that was interrupted, resume what is
  * staged. The caller owns *out. EBUSY: another process has it (the message names it); ESTALE: edits
  * are staged and the source has changed since; EPERM: the source lies in a hub cache's blobs/ and
- * there is no output; EACCES, EROFS: no place for the staging; errors of sft_checkpoint_open().
+ * there is no output; EACCES, EROFS: no place for the staging, or for what a commit writes; EISDIR,
+ * ENOTDIR, EEXIST, ENOENT: the output cannot be that; errors of sft_checkpoint_open().
  */
 int sft_overlay_open(const char *source, const struct sft_overlay_options *options,
 		     struct sft_overlay **out, struct sft_error *err);

@@ -61,17 +61,42 @@ edit_kill "$T/mnt"
 check "recover to another place" "$SAFETENSORFS" recover "$T/src/a.safetensors" -o staging="$T/stage,output=$T/new/rec3.safetensors"
 check_eq "recover to another place: written" elsewhere "$(reader cut "$T/new/rec3.safetensors" b | tail -c +8 | head -c 9)"
 
-# A directory where a file is wanted, and a place that is not there.
-for output in "$T/new" "$T/none/out.safetensors"; do
-    edit_start "$T/src/a.safetensors" "$T/mnt" output="$output"
+# What is not there any more, or has become something else, when a commit is made.
+for what in gone directory; do
+    mkdir "$T/later"
+    edit_start "$T/src/a.safetensors" "$T/mnt" output="$T/later/out.safetensors"
     poke "$T/mnt/b" 0 x
-    check_not "output ${output#"$T"}: commit" "$SAFETENSORFS" commit "$T/mnt"
-    check_match "output ${output#"$T"}: the reason" "$output" "$(status_of "$T/mnt" .last_commit.error)"
+    [ "$what" = gone ] && rmdir "$T/later" || mkdir "$T/later/out.safetensors"
+    check_not "output $what: commit" "$SAFETENSORFS" commit "$T/mnt"
+    check_match "output $what: the reason" "$T/later/out.safetensors" "$(status_of "$T/mnt" .last_commit.error)"
     unmount "$T/mnt"
     mount_ended "$T/mnt" 1
-    check "output ${output#"$T"}: discard" "$SAFETENSORFS" discard "$T/src/a.safetensors"
-    untouched "output ${output#"$T"}"
+    check "output $what: discard" "$SAFETENSORFS" discard "$T/src/a.safetensors"
+    untouched "output $what"
+    rm -rf "$T/later"
 done
+
+# What cannot be an output is refused at once, by recover too.
+echo precious >"$T/new/notes.txt"
+: >"$T/new/empty"
+edit_start "$T/src/a.safetensors" "$T/mnt" staging="$T/stage"
+poke "$T/mnt/b" 7 kept
+edit_kill "$T/mnt"
+while IFS='|' read -r output reason; do
+    check_refused "output $output" "output $T/$output: .*$reason" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/mnt" -o "edit,output=$T/$output"
+    check_refused "output $output, recover" "output $T/$output: .*$reason" "$SAFETENSORFS" recover "$T/src/a.safetensors" -o "staging=$T/stage,output=$T/$output"
+done <<'END'
+new|is a directory, and the source is a file
+none/out.safetensors|cannot be written in .*/none: No such file
+new/notes.txt/out.safetensors|cannot be written in .*/notes.txt: Not a directory
+new/notes.txt|is there and is no checkpoint: .*header
+new/empty|is there and is no checkpoint: .*8 bytes
+END
+check_eq "what is no checkpoint is as it was" precious "$(cat "$T/new/notes.txt")"
+check "a checkpoint is replaced" "$SAFETENSORFS" recover "$T/src/a.safetensors" -o "staging=$T/stage,output=$T/new/rec.safetensors"
+check_eq "a checkpoint is replaced: written" kept "$(reader cut "$T/new/rec.safetensors" b | tail -c +8 | head -c 4)"
+check_eq "refused outputs: no staging is left" "" "$(find "$T" -name '.*safetensorfs')"
+untouched "refused outputs"
 
 # A directory for a directory, made if absent; unchanged shards get there too.
 rm -rf "$T/src"
@@ -91,6 +116,23 @@ mount_stop "$T/mnt"
 same_state "directory: a second commit" "$T/built" "$T/shown"
 check_eq "directory: the index" "$(reader names "$T/built" | jq -sc 'sort')" "$(jq -c '.weight_map | keys' "$T/built"/*.index.json)"
 untouched "directory, at the end"
+
+mkdir "$T/taken" "$T/mixed"
+echo precious >"$T/taken/$(ls "$T/src" | sed -n 1p)"
+cp "$T/new/out.safetensors" "$T/mixed/x.safetensors"
+echo '{}' >"$T/mixed/x.safetensors.index.json"
+while IFS='|' read -r output reason; do
+    check_refused "directory: output $output" "output $T/$output.*: $reason" "$SAFETENSORFS" "$T/src" "$T/mnt" -o "edit,output=$T/$output"
+done <<'END'
+new/out.safetensors|is no directory, and the source is one
+none/built|cannot be written in .*/none: No such file
+taken|is there and is no checkpoint
+mixed|holds x.safetensors.index.json
+END
+edit_start "$T/src" "$T/mnt" output="$T/slash/"
+poke "$T/mnt/$name" 0 slash
+mount_stop "$T/mnt"
+check "directory: with a slash behind it" "$SAFETENSORFS" check -q "$T/slash"
 
 # A cache of the hub: blobs are named after their content, so they cannot be edited.
 hub=$T/src/models--x--y
@@ -156,6 +198,20 @@ remember
 check_refused "read-only directory" 'staging=|output=' "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o edit
 check_refused "read-only directory, staging= alone" 'cannot commit to .*output=' "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o "edit,staging=$T/theirs/stage"
 check_not "read-only directory: no staging is left" test -e "$T/theirs/stage"
+check_refused "read-only directory, as output=" "output $T/src/b.safetensors: cannot be written in $T/src: Permission denied" "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o "edit,staging=$T/theirs/stage,output=$T/src/b.safetensors"
+check_refused "read-only file, in place" 'a.safetensors: cannot be opened for writing.*Permission denied.*output=' "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o "edit,staging=$T/theirs/stage,commit=inplace"
+# Shards that lie elsewhere, behind links: each one counts.
+mkdir "$T/theirs/dir" "$T/theirs/blobs"
+make_checkpoint "$T/theirs/blobs/1.safetensors" --tensor 'one:U8:[10]'
+make_checkpoint "$T/src/2.safetensors" --tensor 'two:U8:[10]'
+chmod 644 "$T/src/2.safetensors"
+ln -s ../blobs/1.safetensors "$T/theirs/dir/1.safetensors"
+ln -s "$T/src/2.safetensors" "$T/theirs/dir/2.safetensors"
+chown -R 65534:65534 "$T/theirs/dir" "$T/theirs/blobs"
+check_refused "one shard in a read-only directory" "cannot commit to $T/src: Permission denied; output=" "${user[@]}" "$SAFETENSORFS" "$T/theirs/dir" "$T/theirs/mnt" -o edit
+check_refused "one read-only shard, in place" '2.safetensors: cannot be opened for writing.*output=' "${user[@]}" "$SAFETENSORFS" "$T/theirs/dir" "$T/theirs/mnt" -o edit,commit=inplace
+check_eq "one shard: no staging is left" "" "$(find "$T/theirs" -name '.*safetensorfs')"
+rm "$T/src/2.safetensors"
 run "${user[@]}" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/theirs/mnt" -o "edit,staging=$T/theirs/stage,output=$T/theirs/out.safetensors"
 if [ "$rc" -eq 0 ]; then
     check "read-only directory: edit" "${user[@]}" bash -c 'printf theirs | dd of="$1" conv=notrunc status=none' - "$T/theirs/mnt/a"

@@ -36,7 +36,7 @@ unmount "$T/mnt"
 # What the daemon itself writes must not lead back into its own mount.
 ln -s mnt "$T/into"
 for option in staging="$T/mnt/stage" staging="$T/into/stage" staging="$T/mnt" output="$T/mnt/new.safetensors" \
-    output="$T/into/none/new.safetensors"; do
+    output="$T/into/new.safetensors"; do
     check_refused "$option" "${option%%=*}.*lies inside the mountpoint" \
         "$SAFETENSORFS" "$source" "$T/mnt" -o "edit,$option"
     unmount -l "$T/mnt" 2>/dev/null || true

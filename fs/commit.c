@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#define MERGED ".safetensorfs/model.safetensors"
+
 static void report(void *ctx, uint64_t done, uint64_t total)
 {
 	struct fs *fs = ctx;
@@ -70,6 +72,10 @@ int fs_commit(struct fs *fs, struct sft_error *err)
 	report(fs, 0, 0);
 	if (r == 0)
 		r = sft_overlay_commit(fs->overlay, &progress, note, &e);
+	/* While it is mounted nothing is lost: we have the old file open. */
+	if (r == -ESTALE && err)
+		sft_hint(&e, "unless bytes of it were overwritten, the mount's " MERGED
+			     " still is the whole edited checkpoint: copy it");
 	pthread_rwlock_wrlock(&fs->lock);
 	if (r == 0) {
 		sft_overlay_adopt(fs->overlay);

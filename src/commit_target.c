@@ -1,5 +1,6 @@
 /* commit_target.c - which files a commit writes, where, and whether it may */
 #include "commit.h"
+#include "journal.h"
 #include "num.h"
 
 #include <dirent.h>
@@ -36,16 +37,11 @@ static bool ends_with(const char *s, const char *suffix)
 
 /* ---- is the source what was opened ---- */
 
-static bool same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 int commit_refuse_stale(const struct sft_overlay *ov, struct sft_error *err)
 {
 	for (size_t i = 0; i < sft_checkpoint_shards(ov->base); i++) {
 		const struct sft_shard *shard = sft_checkpoint_shard(ov->base, i);
+		char how[IDENTITY_TEXT];
 		struct stat st;
 
 		if (!shard->file)
@@ -53,11 +49,9 @@ int commit_refuse_stale(const struct sft_overlay *ov, struct sft_error *err)
 		if (stat(sft_file_path(shard->file), &st) < 0)
 			return sft_fail(err, ESTALE, "%s: cannot be found any more: %s",
 					shard->name, strerror(errno));
-		if (!same_file(&st, sft_file_stat(shard->file)))
-			return sft_fail(err, ESTALE,
-					"%s: is not the file that was opened: it was replaced or "
-					"written to since",
-					shard->name);
+		if (identity_differs(sft_file_stat(shard->file), &st, true, how))
+			return sft_fail(err, ESTALE, "%s: is not the file that was opened: %s",
+					shard->name, how);
 	}
 	return 0;
 }

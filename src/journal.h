@@ -147,6 +147,11 @@ void journal_summary_free(struct journal_summary *sum);
 
 /* Add what tells this checkpoint's files from others to a HEADER. */
 void identity_put(struct journal_batch *b, const struct sft_checkpoint *ck);
+/* Whether a file is another one than it was, or was written to; `text` says in what it differs, as
+ * "size 20 instead of 10, ...". With `device` that counts too. */
+#define IDENTITY_TEXT 320
+bool identity_differs(const struct stat *was, const struct stat *is, bool device,
+		      char text[IDENTITY_TEXT]);
 /* ESTALE where the files are other ones; with `anyhow`, modification times may differ. */
 int identity_check(const struct journal_summary *sum, const struct sft_checkpoint *ck, bool anyhow,
 		   struct sft_error *err);

@@ -22,6 +22,11 @@ killed() {
     check "killed: the source is whole" sha256sum --check --quiet "$T/sum"
 }
 
+# mtime FILE: as messages have it.
+mtime() {
+    TZ=UTC date -r "$1" +%Y-%m-%dT%H:%M:%S.%NZ
+}
+
 source=$T/src/a.safetensors
 stage=$(staging_of "$source")
 
@@ -117,6 +122,7 @@ check "staging=: discarded" sha256sum --check --quiet "$T/sum"
 fresh
 edit_start "$source" "$T/mnt"
 poke "$T/mnt/b" 0 staged
+ino=$(stat -c %i "$source") mtime=$(mtime "$source")
 make_checkpoint "$T/src/new" --tensor 'a:F32:[1000]' --tensor 'b:U8:[400000]' --metadata k=v --seed 7
 mv "$T/src/new" "$source"
 sha256sum "$source" >"$T/sum"
@@ -125,6 +131,11 @@ check_eq "replaced: exit status" 1 "$rc"
 check_match "replaced: the reason" 'changed|replaced|not the file' "$err"
 check "replaced: umount is refused as well" test "$("$SAFETENSORFS" umount "$T/mnt" 2>/dev/null; echo $?)" -eq 1
 check "replaced: still mounted" is_mounted "$T/mnt"
+check_match "replaced: in what it differs" "inode $(stat -c %i "$source") instead of $ino, modification time $(mtime "$source") instead of $mtime" "$err"
+check_match "replaced: what to do" "the mount's .safetensorfs/model.safetensors still is the whole edited checkpoint: copy it" "$err"
+check "replaced: the message has not been cut" test "${#err}" -lt 600
+check "replaced: copied" cp "$T/mnt/.safetensorfs/model.safetensors" "$T/saved.safetensors"
+check_eq "replaced: the copy is the edited checkpoint" "$(expect shown "$T/mnt")" "$(expect committed "$T/saved.safetensors")"
 check_eq "replaced: what was staged is shown" staged "$(head -c 6 "$T/mnt/b")"
 check_match "replaced: result" 'changed|replaced|not the file' "$(cat "$stage/result")"
 check_eq "replaced: result is one line" 1 "$(wc -l <"$stage/result")"
@@ -133,10 +144,19 @@ mount_ended "$T/mnt" 1
 check "replaced: the new one is not touched" sha256sum --check --quiet "$T/sum"
 check "replaced: the staging is kept" test -s "$stage/journal"
 check_refused "replaced: edit" 'discard' "$SAFETENSORFS" "$source" "$T/mnt" -o edit
-check_refused "replaced: recover" 'changed|not the file' "$SAFETENSORFS" recover "$source"
+check_refused "replaced: recover" "the source has changed since the edits were staged: inode [0-9]* instead of $ino, modification time .* instead of $mtime; .safetensorfs discard. drops them" "$SAFETENSORFS" recover "$source"
 check "replaced: discard remains" "$SAFETENSORFS" discard "$source"
 edit_start "$source" "$T/mnt"
 mount_stop "$T/mnt"
+
+# Where only the time differs, the old one makes it the same file.
+killed
+mtime=$(mtime "$source")
+touch "$source"
+check_refused "touched: recover" "edits were staged: modification time .* instead of $mtime;" "$SAFETENSORFS" recover "$source"
+touch -d "$mtime" "$source"
+check "touched back: recover" "$SAFETENSORFS" recover "$source"
+same_state "touched back: committed" "$source" "$T/wanted"
 
 # Touched, truncated or gone is changed as well.
 while IFS=: read -r what command <&3; do

@@ -56,6 +56,19 @@ static int refuse_lost(struct fs *fs, struct sft_error *err)
 	return -lost;
 }
 
+/* What can be done as long as it is mounted: we have the old file open. */
+static void advise(int r, struct sft_error *err)
+{
+	if (r == -ESTALE)
+		sft_hint(err, "unless bytes of it were overwritten, the mount's " MERGED
+			      " still is the whole edited checkpoint: copy it");
+	else if (r == -ENOSPC)
+		sft_hint(
+			err,
+			"recover wants it unmounted, by fusermount3 -u; or copy the mount's " MERGED
+			" elsewhere");
+}
+
 int fs_commit(struct fs *fs, struct sft_error *err)
 {
 	struct sft_error e = { 0 };
@@ -70,12 +83,12 @@ int fs_commit(struct fs *fs, struct sft_error *err)
 		return 0;
 	}
 	report(fs, 0, 0);
-	if (r == 0)
+	if (r == 0) {
 		r = sft_overlay_commit(fs->overlay, &progress, note, &e);
-	/* While it is mounted nothing is lost: we have the old file open. */
-	if (r == -ESTALE && err)
-		sft_hint(&e, "unless bytes of it were overwritten, the mount's " MERGED
-			     " still is the whole edited checkpoint: copy it");
+		/* Without anybody who asked it is the end of the mount. */
+		if (err)
+			advise(r, &e);
+	}
 	pthread_rwlock_wrlock(&fs->lock);
 	if (r == 0) {
 		sft_overlay_adopt(fs->overlay);

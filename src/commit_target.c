@@ -377,7 +377,8 @@ int commit_refuse_space(const struct commit_job *job, struct sft_error *err)
 		if (r == 0 && need > have)
 			r = sft_fail(err, ENOSPC,
 				     "the new files need %" PRIu64 " bytes in %s, and %" PRIu64
-				     " are free; output=PATH writes elsewhere",
+				     " are free; free some, or have it written elsewhere by "
+				     "safetensorfs recover SOURCE -o output=PATH",
 				     need, dirs[i], have);
 	}
 	for (size_t i = 0; dirs && i < job->count; i++)

@@ -136,7 +136,7 @@ for source in a.safetensors dir; do
     rm -f "$T/small/more"
     run "$SAFETENSORFS" commit "$T/mnt"
     check_eq "$source, commit without room: exit status" 1 "$rc"
-    check_match "$source, commit without room: the reason" 'bytes .* are free' "$err"
+    check_match "$source, commit without room: the reason" 'bytes .* are free; free some, or .* safetensorfs recover SOURCE -o output=PATH; .*fusermount3 -u; .*\.safetensorfs/model.safetensors elsewhere' "$err"
     check_errno "$source, commit without room: by the control file" ENOSPC bash -c 'echo >"$1"' - "$T/mnt/.safetensorfs/commit"
     check "$source, commit without room: the source is whole" sha256sum --check --quiet "$T/sum"
     check_eq "$source, commit without room: nothing is left behind" "$(cat "$T/list")" "$(find "$T/small" ! -name ballast | sort)"
@@ -147,6 +147,22 @@ for source in a.safetensors dir; do
     mount_stop "$T/mnt"
     same_state "$source, with room: committed" "$T/small/$source" "$T/now"
 done
+
+# Without room for the new file, what the message says can be done.
+small 16M
+make_checkpoint "$T/small/a.safetensors" --tensors 6 --bytes 6M
+edit_start "$T/small/a.safetensors" "$T/mnt" staging="$T/stage"
+poke "$T/mnt/lm_head.weight" 5 edited
+shown_now "elsewhere"
+fill
+check_not "elsewhere: commit" "$SAFETENSORFS" commit "$T/mnt"
+check "elsewhere: a copy" cp "$T/mnt/.safetensorfs/model.safetensors" "$T/copy.safetensors"
+same_state "elsewhere: the copy" "$T/copy.safetensors" "$T/now"
+check "elsewhere: unmount" fusermount3 -u "$T/mnt"
+mount_ended "$T/mnt" 1
+check_match "elsewhere: the result, to nobody with a mount" 'output=PATH$' "$(cat "$T/stage/result")"
+check "elsewhere: recover" "$SAFETENSORFS" recover "$T/small/a.safetensors" -o "staging=$T/stage,output=$T/elsewhere.safetensors"
+same_state "elsewhere: recovered" "$T/elsewhere.safetensors" "$T/now"
 
 # In place there is nothing to be had room for.
 small 16M

@@ -43,6 +43,15 @@ static void problem_lines(const struct sft_json *j, struct sft_buf *out)
 	}
 }
 
+/* "1 tensor", "2 tensors" */
+static void counted(const struct sft_json *j, unsigned i, const char *what, struct sft_buf *out)
+{
+	size_t before = out->len;
+	value(j, i, out);
+	bool one = !out->failed && out->len == before + 1 && out->data[before] == '1';
+	sft_buf_printf(out, " %s%s", what, one ? "" : "s");
+}
+
 static void render(const struct sft_json *j, struct sft_buf *out)
 {
 	static const char *const keys[] = { "source", "mountpoint", "mode",   "layout",
@@ -53,10 +62,10 @@ static void render(const struct sft_json *j, struct sft_buf *out)
 	unsigned staged = sft_json_get(j, 0, "staged");
 	if (staged) {
 		sft_buf_printf(out, "%-12s ", "staged");
-		value(j, sft_json_get(j, staged, "tensors"), out);
-		sft_buf_printf(out, " tensors, ");
-		value(j, sft_json_get(j, staged, "bytes"), out);
-		sft_buf_printf(out, " bytes\n");
+		counted(j, sft_json_get(j, staged, "tensors"), "tensor", out);
+		sft_buf_printf(out, ", ");
+		counted(j, sft_json_get(j, staged, "bytes"), "byte", out);
+		sft_buf_printf(out, "\n");
 	}
 	problem_lines(j, out);
 	unsigned last = sft_json_get(j, 0, "last_commit");

@@ -38,9 +38,11 @@ int plan_refuse_problems(const struct sft_overlay *ov, struct sft_error *err)
 		memcpy(reason, text, sizeof(reason));
 	}
 	if (!first)
-		return sft_fail(err, EINVAL, "%u tensors have a problem", problems);
+		return sft_fail(err, EINVAL, "%u tensor%s a problem", problems,
+				problems == 1 ? " has" : "s have");
 	if (problems > 1)
-		snprintf(more, sizeof(more), " (and %u more tensors have a problem)", problems - 1);
+		snprintf(more, sizeof(more), " (and %u more tensor%s a problem)", problems - 1,
+			 problems == 2 ? " has" : "s have");
 	return sft_fail(
 		err, EINVAL,
 		"tensor %s: %s%s; write the missing bytes, truncate it, or declare the dtype "

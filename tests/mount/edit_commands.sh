@@ -24,6 +24,7 @@ check_eq "nothing to commit: stderr" "" "$err"
 check_eq "nothing to commit: no last commit" null "$(status_of "$T/mnt" .last_commit)"
 
 printf more >>"$T/mnt/a"
+check_match "status as text: one tensor" $'\nstaged +1 tensor, [0-9]+ bytes\n' "$("$SAFETENSORFS" status "$T/mnt")"
 truncate -s 4 "$T/mnt/c"
 poke "$T/mnt/b" 0 x
 check_eq "status: staged" 3 "$(status_of "$T/mnt" .staged.tensors)"
@@ -32,6 +33,7 @@ check_eq "status: problems" '["a","c"]' "$(status_of "$T/mnt" '[.problems[].tens
 check_match "status: reasons name expected and actual" '28.*24|24.*28' "$(status_of "$T/mnt" '.problems[0].reason')"
 run "$SAFETENSORFS" status "$T/mnt"
 check_eq "status as text: exit status" 0 "$rc"
+check_match "status as text: several tensors" $'\nstaged +3 tensors, [0-9]+ bytes\n' "$out"
 check_eq "status as text: a line for each problem" 2 "$(grep -ciE '(problem|tensor) +[ac]|[ac]: ' <<<"$out")"
 
 for verb in commit umount; do

@@ -157,7 +157,9 @@ static const struct plan_case {
 	{ "deleted and made again", ONE, "r a; c a; w a 0 010203", true, true, "ba", 0, NULL },
 	{ "too short", ONE, "t b 7", false, false, NULL, -EINVAL, "tensor \"b\": " },
 	{ "two too short", ONE, "t b 7; t a 1", false, false, NULL, -EINVAL,
-	  "(and 1 more tensors have a problem)" },
+	  "(and 1 more tensor has a problem)" },
+	{ "three too short", "c U8 1 01; " ONE, "t b 7; t a 1; t c 0", false, false, NULL, -EINVAL,
+	  "(and 2 more tensors have a problem)" },
 	{ "scratch is no part of it", ONE, "x .s; w .s 0 01; w a 0 00", true, true, "ba", 0, NULL },
 };
 

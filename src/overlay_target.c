@@ -86,7 +86,8 @@ static int check_parent(const char *output, struct sft_error *err)
 	return r;
 }
 
-/* A checkpoint may be replaced by a new one; another file was hardly meant. */
+/* A checkpoint may be replaced by a new one, and an empty file, as mktemp makes it; another file
+ * was hardly meant. */
 static int check_replaced(const char *path, struct sft_error *err)
 {
 	struct sft_file *file = NULL;
@@ -94,7 +95,7 @@ static int check_replaced(const char *path, struct sft_error *err)
 	struct stat st;
 
 	/* A link is replaced itself, not what it leads to. */
-	if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
+	if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size == 0)
 		return 0;
 	int r = sft_file_open(path, 0, &file, &e);
 

@@ -78,7 +78,6 @@ done
 
 # What cannot be an output is refused at once, by recover too.
 echo precious >"$T/new/notes.txt"
-: >"$T/new/empty"
 edit_start "$T/src/a.safetensors" "$T/mnt" staging="$T/stage"
 poke "$T/mnt/b" 7 kept
 edit_kill "$T/mnt"
@@ -90,9 +89,13 @@ new|is a directory, and the source is a file
 none/out.safetensors|cannot be written in .*/none: No such file
 new/notes.txt/out.safetensors|cannot be written in .*/notes.txt: Not a directory
 new/notes.txt|is there and is no checkpoint: .*header
-new/empty|is there and is no checkpoint: .*8 bytes
 END
 check_eq "what is no checkpoint is as it was" precious "$(cat "$T/new/notes.txt")"
+: >"$T/new/empty"
+edit_start "$T/src/a.safetensors" "$T/mnt2" output="$T/new/empty",staging="$T/stage2"
+poke "$T/mnt2/b" 7 filled
+mount_stop "$T/mnt2"
+check_eq "an empty file is replaced" filled "$(reader cut "$T/new/empty" b | tail -c +8 | head -c 6)"
 check "a checkpoint is replaced" "$SAFETENSORFS" recover "$T/src/a.safetensors" -o "staging=$T/stage,output=$T/new/rec.safetensors"
 check_eq "a checkpoint is replaced: written" kept "$(reader cut "$T/new/rec.safetensors" b | tail -c +8 | head -c 4)"
 check_eq "refused outputs: no staging is left" "" "$(find "$T" -name '.*safetensorfs')"

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -168,4 +169,55 @@ int identity_check(const struct journal_summary *sum, const struct sft_checkpoin
 	if (rec.bad || rec.left)
 		return sft_fail(err, EBADMSG, "the journal's header is damaged");
 	return 0;
+}
+
+/* ---- whose ---- */
+
+static bool has_path(const struct journal_summary *sum, const char *source_path)
+{
+	char *real = realpath(sum->source, NULL);
+	bool same =
+		strcmp(sum->source, source_path) == 0 || (real && strcmp(real, source_path) == 0);
+
+	free(real);
+	return same;
+}
+
+/* Whether a shard of that name, in the source where that is a directory, has this inode. */
+static bool has_inode(const char *source_path, const char *name, uint32_t len, uint64_t ino)
+{
+	char *path = NULL;
+	struct stat st;
+	bool same = false;
+
+	if (stat(source_path, &st) < 0)
+		return false;
+	if (!S_ISDIR(st.st_mode))
+		return st.st_ino == ino;
+	if (asprintf(&path, "%s/%.*s", source_path, (int)len, name) >= 0) {
+		same = stat(path, &st) == 0 && st.st_ino == ino;
+		free(path);
+	}
+	return same;
+}
+
+bool identity_is_of(const struct journal_summary *sum, const char *source_path)
+{
+	struct journal_record rec = { .p = sum->identity, .left = sum->identity_len };
+	bool same = has_path(sum, source_path);
+	/* After a commit with output= these are the inodes of that. */
+	uint32_t count = sum->base ? 0 : journal_get_u32(&rec);
+
+	for (uint32_t i = 0; !same && !rec.bad && i < count; i++) {
+		uint32_t len;
+		const char *name = journal_get_string(&rec, &len);
+
+		if (!journal_get_u32(&rec))
+			continue;
+		uint64_t ino = journal_get_u64(&rec);
+		for (int k = 0; k < 3; k++)
+			(void)journal_get_u64(&rec); /* size, modification time */
+		same = !rec.bad && has_inode(source_path, name, len, ino);
+	}
+	return same;
 }

@@ -156,6 +156,10 @@ bool identity_differs(const struct stat *was, const struct stat *is, bool device
 int identity_check(const struct journal_summary *sum, const struct sft_checkpoint *ck, bool anyhow,
 		   struct sft_error *err);
 
+/* Whether the edits are of this source (absolute, resolved): by its path, or by an inode, as it may
+ * have been moved. */
+bool identity_is_of(const struct journal_summary *sum, const char *source_path);
+
 /* ---- replay.c ---- */
 
 /* Apply what the journal holds to the fresh state of the base, and set up ov->slots and the

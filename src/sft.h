@@ -467,7 +467,8 @@ void sft_overlay_adopt(struct sft_overlay *ov);
 bool sft_staging_exists(const char *source, const char *staging);
 /*
  * Say in `text`, a line each, what is staged for a source, and, if `drop`, delete it. EBUSY while a
- * process edits it. Also where the source has changed or is gone. *found: whether there was any.
+ * process edits it, EEXIST where `staging` holds another source's edits. Also where the source has
+ * changed or is gone. *found: whether there was any.
  */
 int sft_staging_discard(const char *source, const char *staging, bool drop, struct sft_buf *text,
 			bool *found, struct sft_error *err);

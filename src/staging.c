@@ -125,7 +125,7 @@ int staging_open(struct sft_overlay *ov, struct sft_error *err)
 		return 0;
 	if (fd < 0)
 		return refuse_place(ov, fd, err);
-	r = staging_lock_fd(fd, err);
+	r = staging_lock_dir(ov, fd, err);
 	if (r == 0 && fstat(fd, &st) < 0)
 		r = refuse_place(ov, -errno, err);
 	if (r < 0) {
@@ -234,6 +234,15 @@ static int refuse_strangers(const struct staging *s, struct sft_error *err)
 	return 0;
 }
 
+int staging_refuse_others(const struct sft_overlay *ov, const struct journal_summary *sum,
+			  struct sft_error *err)
+{
+	if (!ov->options.staging || identity_is_of(sum, ov->source_path))
+		return 0;
+	return sft_fail(err, EEXIST, "%s holds the edits of %s, not of this source",
+			ov->staging.path, sum->source);
+}
+
 int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *found,
 		 struct sft_error *err)
 {
@@ -248,6 +257,11 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 	if (r == 0)
 		r = journal_summarize(s->journal, sum, err);
 	if (r == 0 && (sum->edits || sum->prepared)) {
+		r = staging_refuse_others(ov, sum, err);
+		if (r < 0) {
+			staging_close_files(s);
+			return r;
+		}
 		s->own_dir = s->own_dir || sum->own_dir;
 		*found = true;
 		return 0;

@@ -14,6 +14,9 @@ int staging_locate(const char *source, const char *staging, char **source_path, 
 /* A path made absolute by the working directory; malloced, NULL where memory runs out. */
 char *staging_absolute(const char *path);
 
+/* EEXIST where the journal in a directory that the user has named is another source's. */
+int staging_refuse_others(const struct sft_overlay *ov, const struct journal_summary *sum,
+			  struct sft_error *err);
 /* Open and lock the directory, if it is there; ov->staging.dir stays -1 if not. */
 int staging_open(struct sft_overlay *ov, struct sft_error *err);
 /* Make it, open and lock it, unless that is done. EACCES, EROFS with a hint. */
@@ -37,8 +40,10 @@ char *staging_read_result(int dir);
 
 /* ---- staging_lock.c ---- */
 
-/* Try to lock a descriptor. EBUSY names the process. */
-int staging_lock_fd(int fd, struct sft_error *err);
+/* EBUSY, naming the process, where one edits the source, also with another staging directory. */
+int staging_check_source(const char *source_path, struct sft_error *err);
+/* Lock the staging directory. EBUSY says what it is in use for. */
+int staging_lock_dir(const struct sft_overlay *ov, int fd, struct sft_error *err);
 /* Lock the shards, and the directory, of ov->base; ESTALE where one was replaced meanwhile. */
 int staging_lock_base(struct sft_overlay *ov, struct sft_error *err);
 /* After a commit: lock what is not yet, and let go of files that are gone. Best effort. */

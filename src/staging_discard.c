@@ -23,7 +23,9 @@ bool sft_staging_exists(const char *source, const char *staging)
 		/* One that cannot be read is there all the same. */
 		int r = journal_summarize(fd, &sum, NULL);
 
-		exists = r == 0 ? sum.edits || sum.prepared : r != -ENODATA;
+		exists = r == 0 ? (sum.edits || sum.prepared) &&
+					  (!staging || identity_is_of(&sum, source_path))
+				: r != -ENODATA;
 		journal_summary_free(&sum);
 		close(fd);
 	}
@@ -226,18 +228,6 @@ static int drop_prepared(const char *source, const struct journal_summary *sum,
 	return 0;
 }
 
-/* Nobody may be editing the source, also not with another staging directory. */
-static int check_source(const char *path, struct sft_error *err)
-{
-	int fd = io_openat(AT_FDCWD, path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0), r;
-
-	if (fd < 0)
-		return 0; /* gone, or not ours to read */
-	r = staging_lock_fd(fd, err);
-	close(fd);
-	return r == -EBUSY ? r : 0;
-}
-
 static int discard(struct sft_overlay *ov, const char *source, bool drop, struct sft_buf *text,
 		   bool *found, struct sft_error *err)
 {
@@ -249,6 +239,10 @@ static int discard(struct sft_overlay *ov, const char *source, bool drop, struct
 	s->journal = io_openat(s->dir, "journal", O_RDONLY | O_NOFOLLOW, 0);
 	r = s->journal < 0 ? s->journal : journal_summarize(s->journal, &sum, &reason);
 	*found = r == 0 ? sum.edits || sum.prepared : r == -EBADMSG;
+	if (r == 0 && *found && (r = staging_refuse_others(ov, &sum, err)) < 0) {
+		journal_summary_free(&sum);
+		return r;
+	}
 	if (r == -EBADMSG) {
 		sft_buf_printf(text, "%s: %s\n", s->path, reason.msg);
 		r = 0;
@@ -276,18 +270,17 @@ int sft_staging_discard(const char *source, const char *staging, bool drop, stru
 {
 	struct sft_overlay ov = { .options = { .staging = staging },
 				  .staging = { .dir = -1, .blocks = -1, .journal = -1 } };
-	char *source_path = NULL;
-	int r = staging_locate(source, staging, &source_path, &ov.staging.path, err);
+	int r = staging_locate(source, staging, &ov.source_path, &ov.staging.path, err);
 
 	*found = false;
 	if (r == 0)
-		r = check_source(source_path, err);
+		r = staging_check_source(ov.source_path, err);
 	if (r == 0)
 		r = staging_open(&ov, err);
 	if (r == 0 && ov.staging.dir >= 0)
 		r = discard(&ov, source, drop, text, found, err);
 	staging_close(&ov.staging);
 	free(ov.staging.path);
-	free(source_path);
+	free(ov.source_path);
 	return r;
 }

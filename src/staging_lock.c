@@ -44,26 +44,73 @@ static int lock_holder(const struct stat *st)
 	return found;
 }
 
+struct holder {
+	char text[40];
+};
+
+static const char *say_holder(int fd, struct holder *h)
+{
+	struct stat st;
+	int pid = fstat(fd, &st) == 0 ? lock_holder(&st) : 0;
+
+	if (pid > 0)
+		snprintf(h->text, sizeof(h->text), "process %d", pid);
+	else
+		snprintf(h->text, sizeof(h->text), "another process");
+	return h->text;
+}
+
 static int lock_fd(int fd, int operation, struct sft_error *err)
 {
 	int r = io_flock(fd, operation | LOCK_NB);
-	struct stat st;
-	int pid;
+	struct holder h;
 
 	/* A file system that has no locks must not keep anybody from editing. */
 	if (r == 0 || r == -EOPNOTSUPP || r == -ENOSYS)
 		return 0;
 	if (r != -EWOULDBLOCK)
 		return sft_fail(err, -r, "cannot be locked: %s", strerror(-r));
-	pid = fstat(fd, &st) == 0 ? lock_holder(&st) : 0;
-	if (pid > 0)
-		return sft_fail(err, EBUSY, "is being edited by process %d", pid);
-	return sft_fail(err, EBUSY, "is being edited by another process");
+	return sft_fail(err, EBUSY, "is being edited by %s", say_holder(fd, &h));
 }
 
-int staging_lock_fd(int fd, struct sft_error *err)
+int staging_check_source(const char *source_path, struct sft_error *err)
 {
-	return lock_fd(fd, LOCK_EX, err);
+	int fd = io_openat(AT_FDCWD, source_path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0), r;
+	struct sft_error e = { 0 };
+
+	if (fd < 0)
+		return 0; /* gone, or not ours to read */
+	r = lock_fd(fd, LOCK_EX, &e);
+	close(fd);
+	return r == -EBUSY ? sft_fail(err, EBUSY, "%s", e.msg) : 0;
+}
+
+/* A directory that the user has named may be in use for another source. */
+int staging_lock_dir(const struct sft_overlay *ov, int fd, struct sft_error *err)
+{
+	const char *path = ov->staging.path;
+	struct journal_summary sum = { 0 };
+	struct sft_error e = { 0 };
+	struct holder h;
+	int r = lock_fd(fd, LOCK_EX, &e), journal;
+
+	if (r == 0)
+		return 0;
+	if (r != -EBUSY || !ov->options.staging)
+		return sft_fail(err, -r, "%s", e.msg);
+	r = staging_check_source(ov->source_path, err);
+	if (r < 0)
+		return r;
+	journal = io_openat(fd, "journal", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
+	if (journal >= 0 && journal_summarize(journal, &sum, NULL) == 0)
+		r = sft_fail(err, EBUSY, "%s is in use for %s by %s", path, sum.source,
+			     say_holder(fd, &h));
+	else
+		r = sft_fail(err, EBUSY, "%s is in use by %s", path, say_holder(fd, &h));
+	journal_summary_free(&sum);
+	if (journal >= 0)
+		close(journal);
+	return r;
 }
 
 static bool is_locked(const struct sft_overlay *ov, const struct stat *st)

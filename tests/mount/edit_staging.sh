@@ -111,9 +111,17 @@ mount_stop "$T/mnt"
 killed staging="$T/stage"
 check_not "staging=: not beside the source" test -e "$stage"
 check "staging=: there" test -s "$T/stage/journal"
-check_refused "staging=: another source's" "staged" "$SAFETENSORFS" "$T/dir" "$T/mnt2" -o "edit,staging=$T/stage"
+others="$T/stage holds the edits of $(realpath "$source"), not of this source\$"
+sha256sum "$T/stage"/* >"$T/staged.sum"
+check_refused "staging=: another source's" "$others" "$SAFETENSORFS" "$T/dir" "$T/mnt2" -o "edit,staging=$T/stage"
+for verb in recover discard; do
+    check_refused "staging=: $verb of another source's" "$others" "$SAFETENSORFS" "$verb" "$T/dir" -o "staging=$T/stage"
+done
+check "staging=: another source's are kept" sha256sum --check --quiet "$T/staged.sum"
 edit_start "$source" "$T/mnt" staging="$T/stage"
 check_eq "staging=: resumed" "$(cat "$T/wanted")" "$(expect shown "$T/mnt")"
+check_refused "staging=: in use for another source" "$T/stage is in use for $(realpath "$source") by process ${daemon_pid[$T/mnt]}\$" \
+    "$SAFETENSORFS" "$T/dir" "$T/mnt2" -o "edit,staging=$T/stage"
 edit_kill "$T/mnt"
 check "staging=: discard" "$SAFETENSORFS" discard "$source" -o staging="$T/stage"
 check "staging=: discarded" sha256sum --check --quiet "$T/sum"

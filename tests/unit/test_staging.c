@@ -436,6 +436,125 @@ static void test_edits_move_with_their_source(void **state)
 	overlay_place_free(&p);
 }
 
+static void change_nothing(const struct overlay_place *p)
+{
+	(void)p;
+}
+
+static void move_source(const struct overlay_place *p)
+{
+	char *to = fixture_join(p->dir, "moved");
+
+	assert_int_equal(rename(p->source, to), 0);
+	free(to);
+}
+
+static void link_source(const struct overlay_place *p)
+{
+	char *to = fixture_join(p->dir, "moved");
+
+	move_source(p);
+	assert_int_equal(symlink(to, p->source), 0);
+	free(to);
+}
+
+static void replace_source(const struct overlay_place *p)
+{
+	char *copy = fixture_join(p->dir, "copy");
+
+	fixture_checkpoint(copy, ONE);
+	assert_int_equal(rename(copy, p->source), 0);
+	free(copy);
+}
+
+static void copy_source(const struct overlay_place *p)
+{
+	char *to = fixture_join(p->dir, "moved");
+
+	fixture_checkpoint(to, ONE);
+	free(to);
+}
+
+/* What identifies a source is its path, or its inode. */
+static void test_edits_of_another_source_are_refused_and_kept(void **state)
+{
+	static const struct {
+		const char *name;
+		void (*change)(const struct overlay_place *p);
+		const char *source;
+		int error;
+		const char *message;
+	} cases[] = {
+		{ "another file", copy_source, "moved", EEXIST, "" },
+		{ "the same", change_nothing, "m.safetensors", 0, "" },
+		{ "moved", move_source, "moved", 0, "" },
+		{ "moved, and linked to", link_source, "m.safetensors", 0, "" },
+		{ "replaced", replace_source, "m.safetensors", ESTALE, "has changed" },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct overlay_place p = overlay_place(ONE, NULL);
+		char *stage = fixture_join(p.dir, "stage"), *real = realpath(p.source, NULL);
+		char *source = fixture_join(p.dir, cases[i].source), *others = NULL;
+		const struct sft_overlay_options options = { .staging = stage };
+		struct sft_overlay *ov = overlay_open(p.source, &options);
+		struct sft_buf text = { 0 };
+		struct sft_error err = { 0 };
+		bool found, other = cases[i].error == EEXIST;
+
+		print_message("%s\n", cases[i].name);
+		assert_true(asprintf(&others, "%s holds the edits of %s, not of this source", stage,
+				     real) > 0);
+		assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
+		sft_overlay_free(ov);
+		cases[i].change(&p);
+		assert_int_equal(sft_staging_exists(source, stage), !other);
+		if (cases[i].error)
+			expect_refused(source, &options, cases[i].error,
+				       other ? others : cases[i].message);
+		else
+			assert_int_equal(try_open(source, &options, NULL), 0);
+		assert_true(is_there(stage, "journal") && is_there(stage, "blocks"));
+		assert_int_equal(sft_staging_discard(source, stage, true, &text, &found, &err),
+				 other ? -EEXIST : 0);
+		assert_int_equal(text.len > 0, !other);
+		if (other)
+			assert_string_equal(err.msg, others);
+		assert_int_equal(is_there(stage, "journal") && is_there(stage, "blocks"), other);
+		sft_buf_free(&text);
+		free(stage);
+		free(real);
+		free(source);
+		free(others);
+		overlay_place_free(&p);
+	}
+}
+
+static void test_a_directory_in_use_for_another_source(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, NULL), q = overlay_place(ONE, NULL);
+	char *stage = fixture_join(p.dir, "stage"), *real = realpath(p.source, NULL), *want = NULL;
+	const struct sft_overlay_options options = { .staging = stage };
+	struct sft_overlay *ov = overlay_open(p.source, &options);
+	(void)state;
+
+	assert_true(asprintf(&want, "%s is in use by process %d", stage, (int)getpid()) > 0);
+	expect_refused(q.source, &options, EBUSY, want);
+	free(want);
+	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
+	assert_true(asprintf(&want, "%s is in use for %s by process %d", stage, real,
+			     (int)getpid()) > 0);
+	expect_refused(q.source, &options, EBUSY, want);
+	expect_refused(p.source, &options, EBUSY, "is being edited by process");
+	sft_overlay_free(ov);
+	free(want);
+	free(real);
+	free(stage);
+	overlay_place_free(&p);
+	overlay_place_free(&q);
+}
+
 static void test_the_reason_of_a_failed_commit_is_told_again(void **state)
 {
 	struct overlay_place p = overlay_place(ONE, NULL);
@@ -587,6 +706,8 @@ int main(void)
 		cmocka_unit_test(test_the_lock_holds_over_a_commit),
 		cmocka_unit_test(test_edits_of_a_source_that_has_changed_are_refused),
 		cmocka_unit_test(test_edits_move_with_their_source),
+		cmocka_unit_test(test_edits_of_another_source_are_refused_and_kept),
+		cmocka_unit_test(test_a_directory_in_use_for_another_source),
 		cmocka_unit_test(test_the_reason_of_a_failed_commit_is_told_again),
 		cmocka_unit_test(test_options_come_back_from_the_journal),
 		cmocka_unit_test(test_discard_says_what_it_drops),

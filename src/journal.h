@@ -141,6 +141,11 @@ struct journal_summary {
  * durable in it (empty, or zeros). EBADMSG: it is no journal, or of another version.
  */
 int journal_summarize(int fd, struct journal_summary *sum, struct sft_error *err);
+/*
+ * Whether a file of that name may be a journal of ours, of any version: 1, 0, -errno. An empty one
+ * may, and one that begins with zeros, as it may after a power cut; *blank, then.
+ */
+int journal_may_be_ours(int fd, bool *blank);
 void journal_summary_free(struct journal_summary *sum);
 
 /* ---- identity.c: to know the source again ---- */

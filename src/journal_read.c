@@ -10,6 +10,7 @@
 
 #define WINDOW (1u << 20) /* bytes read at a time */
 #define TARGETS_MAX 1000000u
+#define BEGINNING 512u /* bytes of a file that have to be zeros; a sector */
 
 /* ---- records ---- */
 
@@ -285,6 +286,35 @@ int journal_summarize(int fd, struct journal_summary *sum, struct sft_error *err
 	if (e < 0)
 		journal_summary_free(sum);
 	return e;
+}
+
+int journal_may_be_ours(int fd, bool *blank)
+{
+	/* The type and the version; none will have more than 255. */
+	static const unsigned char header[] = { JOURNAL_HEADER, 0, 0, 0, 0, 0, 0, 0 };
+	unsigned char bytes[BEGINNING];
+	struct stat st;
+	size_t n;
+	int e;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	n = st.st_size < (off_t)BEGINNING ? (size_t)st.st_size : BEGINNING;
+	e = io_pread(fd, bytes, n, 0);
+	if (e < 0)
+		return e;
+	*blank = true;
+	for (size_t i = 0; i < n; i++)
+		*blank = *blank && bytes[i] == 0;
+	if (*blank)
+		return 1;
+	if (n <= 4 || (n > 8 && bytes[8] == 0))
+		return 0;
+	for (size_t i = 4; i < n && i < 12; i++) {
+		if (i != 8 && bytes[i] != header[i - 4])
+			return 0;
+	}
+	return 1;
 }
 
 void journal_summary_free(struct journal_summary *sum)

@@ -206,32 +206,67 @@ void staging_remove(struct sft_overlay *ov)
 	staging_close(s);
 }
 
-/* Open the two files, -ENOENT where no journal is there. */
-static int open_files(struct staging *s)
+static int stranger(const struct staging *s, const char *name, const char *beside,
+		    struct sft_error *err)
 {
-	s->journal = io_openat(s->dir, "journal", O_RDWR | O_NOFOLLOW, 0);
-	if (s->journal < 0)
-		return s->journal;
-	s->blocks = io_openat(s->dir, "blocks", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-	return s->blocks < 0 ? s->blocks : 0;
+	return sft_fail(err, EEXIST,
+			"the staging directory %s holds a file %s and no journal%s: it may be "
+			"somebody else's; remove it, or stage elsewhere",
+			s->path, name, beside);
 }
 
-/*
- * In a directory that the user has named there may be files of his own that are called like ours.
- * Without a journal nothing shows that they are not; in the default place nobody else has any.
- */
-static int refuse_strangers(const struct staging *s, struct sft_error *err)
+/* Without a journal nothing shows that these are ours; in the default place nobody else has any. */
+static int refuse_all(const struct staging *s, struct sft_error *err)
 {
 	static const char *const names[] = { "journal.new", "blocks", "result" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		if (faccessat(s->dir, names[i], F_OK, AT_SYMLINK_NOFOLLOW) == 0)
-			return sft_fail(err, EEXIST,
-					"the staging directory %s holds a file %s and no journal: "
-					"it may be somebody else's; remove it, or stage elsewhere",
-					s->path, names[i]);
+			return stranger(s, names[i], "", err);
 	}
 	return 0;
+}
+
+int staging_refuse_strangers(const struct sft_overlay *ov, struct sft_error *err)
+{
+	const struct staging *s = &ov->staging;
+	struct stat st;
+	bool blank;
+	int r;
+
+	if (!ov->options.staging)
+		return 0;
+	r = journal_may_be_ours(s->journal, &blank);
+	if (r < 0)
+		return sft_fail(err, -r, "cannot read the journal in %s: %s", s->path,
+				strerror(-r));
+	if (r == 0)
+		return stranger(s, "journal", " of edits", err);
+	if (!blank)
+		return 0;
+	/* After a power cut there are whole blocks at most: a result comes after a sync. */
+	if (fstatat(s->dir, "blocks", &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+	    (!S_ISREG(st.st_mode) || st.st_size % SFT_BLOCK))
+		return stranger(s, "blocks", "", err);
+	if (fstatat(s->dir, "result", &st, AT_SYMLINK_NOFOLLOW) == 0)
+		return stranger(s, "result", "", err);
+	return 0;
+}
+
+/* Open the two files, -ENOENT where no journal is there. */
+static int open_files(struct sft_overlay *ov, struct sft_error *err)
+{
+	struct staging *s = &ov->staging;
+	int r;
+
+	s->journal = io_openat(s->dir, "journal", O_RDWR | O_NOFOLLOW, 0);
+	if (s->journal < 0)
+		return s->journal;
+	r = staging_refuse_strangers(ov, err);
+	if (r < 0)
+		return r;
+	s->blocks = io_openat(s->dir, "blocks", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+	return s->blocks < 0 ? s->blocks : 0;
 }
 
 int staging_refuse_others(const struct sft_overlay *ov, const struct journal_summary *sum,
@@ -247,7 +282,7 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 		 struct sft_error *err)
 {
 	struct staging *s = &ov->staging;
-	int r = open_files(s);
+	int r = open_files(ov, err);
 
 	*found = false;
 	if (r < 0 && r != -ENOENT) {
@@ -274,7 +309,7 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 	s->own_dir = s->own_dir || (r == 0 && sum->own_dir);
 	journal_summary_free(sum);
 	if (r == -ENOENT && !s->own_dir) {
-		r = refuse_strangers(s, err);
+		r = refuse_all(s, err);
 		if (r < 0)
 			return r;
 	}

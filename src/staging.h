@@ -17,6 +17,12 @@ char *staging_absolute(const char *path);
 /* EEXIST where the journal in a directory that the user has named is another source's. */
 int staging_refuse_others(const struct sft_overlay *ov, const struct journal_summary *sum,
 			  struct sft_error *err);
+/*
+ * In a directory that the user has named there may be files of his own that are called like ours.
+ * EEXIST where its journal, open as ov->staging.journal, is not one, or shows nothing while others
+ * are not as ours are.
+ */
+int staging_refuse_strangers(const struct sft_overlay *ov, struct sft_error *err);
 /* Open and lock the directory, if it is there; ov->staging.dir stays -1 if not. */
 int staging_open(struct sft_overlay *ov, struct sft_error *err);
 /* Make it, open and lock it, unless that is done. EACCES, EROFS with a hint. */

@@ -12,14 +12,14 @@ bool sft_staging_exists(const char *source, const char *staging)
 {
 	struct journal_summary sum = { 0 };
 	char *source_path = NULL, *path = NULL;
-	bool exists = false;
+	bool exists = false, blank;
 	int dir, fd;
 
 	if (staging_locate(source, staging, &source_path, &path, NULL) < 0)
 		return false;
 	dir = io_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
 	fd = dir < 0 ? -1 : io_openat(dir, "journal", O_RDONLY | O_NOFOLLOW, 0);
-	if (fd >= 0) {
+	if (fd >= 0 && (!staging || journal_may_be_ours(fd, &blank) > 0)) {
 		/* One that cannot be read is there all the same. */
 		int r = journal_summarize(fd, &sum, NULL);
 
@@ -27,8 +27,9 @@ bool sft_staging_exists(const char *source, const char *staging)
 					  (!staging || identity_is_of(&sum, source_path))
 				: r != -ENODATA;
 		journal_summary_free(&sum);
-		close(fd);
 	}
+	if (fd >= 0)
+		close(fd);
 	if (dir >= 0)
 		close(dir);
 	free(source_path);
@@ -237,7 +238,13 @@ static int discard(struct sft_overlay *ov, const char *source, bool drop, struct
 	int r;
 
 	s->journal = io_openat(s->dir, "journal", O_RDONLY | O_NOFOLLOW, 0);
-	r = s->journal < 0 ? s->journal : journal_summarize(s->journal, &sum, &reason);
+	if (s->journal == -ENOENT && ov->options.staging)
+		return 0; /* nothing shows that the other files are ours */
+	r = s->journal < 0 ? s->journal : staging_refuse_strangers(ov, err);
+	if (s->journal >= 0 && r < 0)
+		return r;
+	if (r == 0)
+		r = journal_summarize(s->journal, &sum, &reason);
 	*found = r == 0 ? sum.edits || sum.prepared : r == -EBADMSG;
 	if (r == 0 && *found && (r = staging_refuse_others(ov, &sum, err)) < 0) {
 		journal_summary_free(&sum);

@@ -531,6 +531,153 @@ static void test_edits_of_another_source_are_refused_and_kept(void **state)
 	}
 }
 
+struct own_file {
+	const char *name, *bytes;
+	size_t len;
+};
+
+static void check_own_files(const char *dir, const struct own_file *files)
+{
+	for (const struct own_file *f = files; f->name; f++) {
+		char *path = fixture_join(dir, f->name);
+		size_t len;
+		char *bytes = fixture_get(path, &len);
+
+		assert_int_equal(len, f->len);
+		assert_memory_equal(bytes, f->bytes, len);
+		free(bytes);
+		free(path);
+	}
+}
+
+#define FILE_OF(NAME, BYTES)                                                                       \
+	{                                                                                          \
+		NAME, BYTES, sizeof(BYTES) - 1                                                     \
+	}
+#define ZEROS "\0\0\0\0\0\0\0\0\0\0\0\0"
+#define BEGINS "\100\0\0\0\1\0\0\0"
+
+static void test_files_of_the_users_own_are_kept(void **state)
+{
+	static const struct {
+		const char *name;
+		struct own_file files[4];
+		int opened, discarded;
+		bool kept; /* by an opening too */
+		const char *message;
+	} cases[] = {
+		{ "text",
+		  { FILE_OF("journal", "Monday: rain\n"), FILE_OF("blocks", "b"),
+		    FILE_OF("result", "r") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "holds a file journal and no journal of edits" },
+		{ "alone",
+		  { FILE_OF("journal", "Monday: rain\n") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "a file journal" },
+		{ "short", { FILE_OF("journal", "hi\n") }, EEXIST, EEXIST, true, "a file journal" },
+		{ "another type",
+		  { FILE_OF("journal", "\1\0\0\0\2\0\0\0") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "a file journal" },
+		{ "no version",
+		  { FILE_OF("journal", BEGINS "\0\0\0\0") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "a file journal" },
+		{ "a version of text",
+		  { FILE_OF("journal", BEGINS "abcd") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "a file journal" },
+		{ "zeros, then text",
+		  { FILE_OF("journal", ZEROS "text") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "a file journal" },
+		{ "empty, and blocks",
+		  { FILE_OF("journal", ""), FILE_OF("blocks", "b") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "a file blocks" },
+		{ "zeros, and a result",
+		  { FILE_OF("journal", ZEROS), FILE_OF("result", "r") },
+		  EEXIST,
+		  EEXIST,
+		  true,
+		  "a file result" },
+		{ "no journal",
+		  { FILE_OF("blocks", "b"), FILE_OF("result", "r") },
+		  EEXIST,
+		  0,
+		  true,
+		  "a file blocks and no journal" },
+		{ "another version",
+		  { FILE_OF("journal", BEGINS "\2\0\0\0rest of it") },
+		  EBADMSG,
+		  0,
+		  false,
+		  "header is damaged" },
+		{ "a header that is cut",
+		  { FILE_OF("journal", BEGINS "\1\0\0\0rest of it") },
+		  EBADMSG,
+		  0,
+		  false,
+		  "header is damaged" },
+		{ "zeros", { FILE_OF("journal", ZEROS), FILE_OF("blocks", "") }, 0, 0, false, "" },
+		{ "empty", { FILE_OF("journal", "") }, 0, 0, false, "" },
+	};
+	(void)state;
+
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(*cases); i++) {
+		const bool opens = i % 2;
+		struct overlay_place p = overlay_place(ONE, NULL);
+		char *own = fixture_join(p.dir, "own");
+		const struct sft_overlay_options options = { .staging = own };
+		const struct own_file *files = cases[i / 2].files;
+		struct sft_buf text = { 0 };
+		struct sft_error err = { 0 };
+		bool found;
+		int error = opens ? cases[i / 2].opened : cases[i / 2].discarded;
+
+		print_message("%s, %s\n", cases[i / 2].name, opens ? "opened" : "discarded");
+		assert_int_equal(mkdir(own, 0700), 0);
+		for (const struct own_file *f = files; f->name; f++) {
+			char *path = fixture_join(own, f->name);
+
+			fixture_put(path, f->bytes, f->len);
+			free(path);
+		}
+		if (cases[i / 2].kept)
+			assert_false(sft_staging_exists(p.source, own));
+		int r = opens ? try_open(p.source, &options, &err)
+			      : sft_staging_discard(p.source, own, true, &text, &found, &err);
+		assert_int_equal(r, -error);
+		if (error && !strstr(err.msg, cases[i / 2].message))
+			fail_msg("\"%s\" lacks \"%s\"", err.msg, cases[i / 2].message);
+		if (cases[i / 2].kept || error) {
+			check_own_files(own, files);
+			if (error == EEXIST && !files[1].name)
+				assert_false(is_there(own, "blocks"));
+		} else {
+			assert_false(is_there(own, "journal"));
+		}
+		sft_buf_free(&text);
+		free(own);
+		overlay_place_free(&p);
+	}
+}
+
 static void test_a_directory_in_use_for_another_source(void **state)
 {
 	struct overlay_place p = overlay_place(ONE, NULL), q = overlay_place(ONE, NULL);
@@ -707,6 +854,7 @@ int main(void)
 		cmocka_unit_test(test_edits_of_a_source_that_has_changed_are_refused),
 		cmocka_unit_test(test_edits_move_with_their_source),
 		cmocka_unit_test(test_edits_of_another_source_are_refused_and_kept),
+		cmocka_unit_test(test_files_of_the_users_own_are_kept),
 		cmocka_unit_test(test_a_directory_in_use_for_another_source),
 		cmocka_unit_test(test_the_reason_of_a_failed_commit_is_told_again),
 		cmocka_unit_test(test_options_come_back_from_the_journal),

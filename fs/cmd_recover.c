@@ -72,8 +72,11 @@ static int recover(const struct options *o)
 	struct sft_buf text = { 0 };
 	bool found = false;
 	const char *note;
+	size_t i;
 	/* Only asks: this says too whether a mount has the source. */
 	int r = sft_staging_discard(o->source, o->staging, false, &text, &found, &err);
+	if (r == 0 && !found && text.len)
+		fwrite(text.data, 1, text.len, stdout);
 	sft_buf_free(&text);
 	if (r == 0 && !found)
 		return nothing_staged(o->source);
@@ -82,9 +85,9 @@ static int recover(const struct options *o)
 		log_error(o->source, "%s", err.msg);
 		return 1;
 	}
-	for (size_t i = 0; (note = sft_overlay_note(ov, i)); i++)
+	for (i = 0; (note = sft_overlay_note(ov, i)); i++)
 		log_info(o->source, "%s", note);
-	int code = commit(ov, o->source);
+	int code = sft_overlay_dirty(ov) || i ? commit(ov, o->source) : nothing_staged(o->source);
 	sft_overlay_free(ov);
 	return code;
 }

@@ -128,9 +128,10 @@ struct journal_summary {
 	char *source, *base, *output; /* base, output: NULL for the source */
 	unsigned char *identity;      /* for identity_check() */
 	size_t identity_len;
-	uint64_t end;	 /* bytes of whole records */
-	uint64_t synced; /* bytes up to and with the last SYNC */
-	bool edits;	 /* there is more than a header and SYNCs */
+	uint64_t end;	   /* bytes of whole records */
+	uint64_t synced;   /* bytes up to and with the last SYNC */
+	uint64_t left_out; /* bytes behind the end */
+	bool edits;	   /* there is more than a header and SYNCs */
 	bool prepared;
 	enum journal_kind kind;
 	struct commit_target *targets;
@@ -138,9 +139,15 @@ struct journal_summary {
 };
 /*
  * Read a journal through, without the base. -ENODATA, nothing recorded: nothing was ever made
- * durable in it (empty, or zeros). EBADMSG: it is no journal, or of another version.
+ * durable in it (empty, or zeros). EBADMSG: it is no journal, of another version, or damaged. Free
+ * the summary in any case; where it failed, `source` is set if the header was readable.
  */
 int journal_summarize(int fd, struct journal_summary *sum, struct sft_error *err);
+/* Say what is left out and why; false where nothing is. */
+struct journal_line {
+	char text[200];
+};
+bool journal_say_left_out(const struct journal_summary *sum, struct journal_line *line);
 /*
  * Whether a file of that name may be a journal of ours, of any version: 1, 0, -errno. An empty one
  * may, and one that begins with zeros, as it may after a power cut; *blank, then.

@@ -4,6 +4,7 @@
 #include "num.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -227,16 +228,63 @@ static int summarize_prepared(struct journal_record *rec, struct journal_summary
 	return 0;
 }
 
-/* Whether the file holds nothing but zeros, as one may after a power cut. Its beginning will do. */
-static bool is_blank(const struct journal_reader *r)
+/* Whether the file holds nothing but zeros, as one may after a power cut. Its beginning will do.
+ * 1, 0, -errno. */
+static int is_blank(struct journal_reader *r)
 {
-	size_t n = r->len < 4096 ? r->len : 4096;
+	size_t n = r->size < 4096 ? (size_t)r->size : 4096;
+	int e = n ? fill(r, n) : 0;
 
-	for (size_t i = 0; i < n; i++) {
-		if (r->buf[i])
-			return false;
+	for (size_t i = 0; e == 0 && i < n; i++) {
+		if (r->buf[r->offset - r->at + i])
+			return 0;
 	}
-	return true;
+	return e < 0 ? e : 1;
+}
+
+/*
+ * How many SYNC records there are at any place from the reader's offset on, at most two. Nothing
+ * else is looked for: a SYNC is short, so the work is linear, whatever the bytes are.
+ */
+static int find_syncs(struct journal_reader *r)
+{
+	struct journal_record rec;
+	int found = 0, e = 0;
+
+	for (; e >= 0 && found < 2 && r->size - r->offset >= JOURNAL_FRAME; r->offset++) {
+		e = fill(r, JOURNAL_FRAME);
+		if (e < 0)
+			break;
+		const unsigned char *p = r->buf + (r->offset - r->at);
+		if (le32(p) || le32(p + 4) != JOURNAL_SYNC)
+			continue;
+		e = journal_next(r, &rec);
+		found += e > 0;
+		r->offset -= e > 0; /* it is behind the record */
+	}
+	return e < 0 ? e : found;
+}
+
+/*
+ * What to think of the bytes behind the last whole record. An fsync waits for the one before, so
+ * when a second SYNC is there, all before the first was durable once: a bad record in front of both
+ * is damage, and not the end that a crash has torn.
+ */
+static int summarize_rest(struct journal_reader *r, struct journal_summary *sum,
+			  struct sft_error *err)
+{
+	uint64_t at = r->offset;
+	int found = find_syncs(r);
+
+	sum->left_out = r->size - at;
+	if (found < 0)
+		return sft_fail(err, -found, "cannot read the journal: %s", strerror(-found));
+	if (found >= 2)
+		return sft_fail(err, EBADMSG,
+				"the journal is damaged at byte %llu, although later edits in it "
+				"are whole",
+				(unsigned long long)at);
+	return 0;
 }
 
 static int summarize_records(struct journal_reader *r, struct journal_summary *sum,
@@ -247,9 +295,16 @@ static int summarize_records(struct journal_reader *r, struct journal_summary *s
 
 	if (e < 0)
 		return sft_fail(err, -e, "cannot read the journal: %s", strerror(-e));
-	if (e == 0)
-		return is_blank(r) ? -ENODATA
-				   : sft_fail(err, EBADMSG, "the journal's header is damaged");
+	if (e == 0) {
+		int blank = is_blank(r);
+
+		if (blank == 0)
+			return sft_fail(err, EBADMSG, "the journal's header is damaged");
+		e = blank < 0
+			    ? sft_fail(err, -blank, "cannot read the journal: %s", strerror(-blank))
+			    : summarize_rest(r, sum, err);
+		return e < 0 ? e : -ENODATA;
+	}
 	e = summarize_header(&rec, sum, err);
 	if (e < 0)
 		return e;
@@ -269,7 +324,19 @@ static int summarize_records(struct journal_reader *r, struct journal_summary *s
 				return e;
 		}
 	}
-	return e < 0 ? sft_fail(err, -e, "cannot read the journal: %s", strerror(-e)) : 0;
+	return e < 0 ? sft_fail(err, -e, "cannot read the journal: %s", strerror(-e))
+		     : summarize_rest(r, sum, err);
+}
+
+bool journal_say_left_out(const struct journal_summary *sum, struct journal_line *line)
+{
+	if (!sum->left_out)
+		return false;
+	snprintf(line->text, sizeof(line->text),
+		 "the last %llu bytes of the journal are left out: what begins at byte %llu is no "
+		 "whole record, as after a crash, or it is damaged",
+		 (unsigned long long)sum->left_out, (unsigned long long)sum->end);
+	return true;
 }
 
 int journal_summarize(int fd, struct journal_summary *sum, struct sft_error *err)
@@ -283,8 +350,6 @@ int journal_summarize(int fd, struct journal_summary *sum, struct sft_error *err
 		return sft_fail(err, -e, "cannot read the journal: %s", strerror(-e));
 	e = summarize_records(&r, sum, err);
 	journal_close(&r);
-	if (e < 0)
-		journal_summary_free(sum);
 	return e;
 }
 

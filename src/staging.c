@@ -6,6 +6,7 @@
  *   blocks        the bytes
  *   result        why the last commit failed: one line
  */
+#include "overlay_state.h"
 #include "staging.h"
 
 #include <errno.h>
@@ -272,7 +273,7 @@ static int open_files(struct sft_overlay *ov, struct sft_error *err)
 int staging_refuse_others(const struct sft_overlay *ov, const struct journal_summary *sum,
 			  struct sft_error *err)
 {
-	if (!ov->options.staging || identity_is_of(sum, ov->source_path))
+	if (!ov->options.staging || !sum->source || identity_is_of(sum, ov->source_path))
 		return 0;
 	return sft_fail(err, EEXIST, "%s holds the edits of %s, not of this source",
 			ov->staging.path, sum->source);
@@ -282,6 +283,8 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 		 struct sft_error *err)
 {
 	struct staging *s = &ov->staging;
+	struct sft_error reason = { 0 };
+	struct journal_line line;
 	int r = open_files(ov, err);
 
 	*found = false;
@@ -290,22 +293,25 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 		return refuse_place(ov, r, err);
 	}
 	if (r == 0)
-		r = journal_summarize(s->journal, sum, err);
-	if (r == 0 && (sum->edits || sum->prepared)) {
-		r = staging_refuse_others(ov, sum, err);
-		if (r < 0) {
+		r = journal_summarize(s->journal, sum, &reason);
+	if ((r == 0 && (sum->edits || sum->prepared)) || r == -EBADMSG) {
+		int others = staging_refuse_others(ov, sum, err);
+
+		if (others < 0) {
 			staging_close_files(s);
-			return r;
+			return others;
 		}
+	}
+	if ((r == 0 || r == -ENODATA) && journal_say_left_out(sum, &line))
+		overlay_note(ov, "%s", line.text);
+	if (r == 0 && (sum->edits || sum->prepared)) {
 		s->own_dir = s->own_dir || sum->own_dir;
 		*found = true;
 		return 0;
 	}
 	staging_close_files(s);
-	if (r < 0 && r != -ENOENT && r != -ENODATA) {
-		sft_wrap(err, "staged edits in %s", s->path);
-		return r;
-	}
+	if (r < 0 && r != -ENOENT && r != -ENODATA)
+		return sft_fail(err, -r, "staged edits in %s: %s", s->path, reason.msg);
 	s->own_dir = s->own_dir || (r == 0 && sum->own_dir);
 	journal_summary_free(sum);
 	if (r == -ENOENT && !s->own_dir) {

@@ -23,9 +23,9 @@ bool sft_staging_exists(const char *source, const char *staging)
 		/* One that cannot be read is there all the same. */
 		int r = journal_summarize(fd, &sum, NULL);
 
-		exists = r == 0 ? (sum.edits || sum.prepared) &&
-					  (!staging || identity_is_of(&sum, source_path))
-				: r != -ENODATA;
+		exists = r == 0 ? sum.edits || sum.prepared : r != -ENODATA;
+		if (staging && sum.source && !identity_is_of(&sum, source_path))
+			exists = false;
 		journal_summary_free(&sum);
 	}
 	if (fd >= 0)
@@ -235,6 +235,8 @@ static int discard(struct sft_overlay *ov, const char *source, bool drop, struct
 	struct journal_summary sum = { 0 };
 	struct staging *s = &ov->staging;
 	struct sft_error reason = { 0 };
+	struct journal_line line;
+	bool whole;
 	int r;
 
 	s->journal = io_openat(s->dir, "journal", O_RDONLY | O_NOFOLLOW, 0);
@@ -246,9 +248,11 @@ static int discard(struct sft_overlay *ov, const char *source, bool drop, struct
 	if (r == 0)
 		r = journal_summarize(s->journal, &sum, &reason);
 	*found = r == 0 ? sum.edits || sum.prepared : r == -EBADMSG;
-	if (r == 0 && *found && (r = staging_refuse_others(ov, &sum, err)) < 0) {
+	whole = r == 0;
+	int others = *found ? staging_refuse_others(ov, &sum, err) : 0;
+	if (others < 0) {
 		journal_summary_free(&sum);
-		return r;
+		return others;
 	}
 	if (r == -EBADMSG) {
 		sft_buf_printf(text, "%s: %s\n", s->path, reason.msg);
@@ -257,12 +261,14 @@ static int discard(struct sft_overlay *ov, const char *source, bool drop, struct
 		sft_buf_printf(text, "edits of %s, staged in %s:\n", sum.source, s->path);
 		r = describe(s->journal, text);
 	}
+	if ((whole || r == -ENODATA) && journal_say_left_out(&sum, &line))
+		sft_buf_printf(text, "%s: %s\n", s->path, line.text);
 	if (r == -ENOENT || r == -ENODATA)
 		r = 0;
 	if (r < 0)
 		sft_fail(err, -r, "cannot read the edits staged in %s: %s", s->path, strerror(-r));
 	s->own_dir = s->own_dir || sum.own_dir;
-	if (r == 0 && drop && sum.prepared)
+	if (r == 0 && drop && whole && sum.prepared)
 		r = drop_prepared(source, &sum, err);
 	if (r == 0 && drop)
 		staging_remove(ov);

@@ -194,4 +194,37 @@ for damage in 'truncate -s 5 journal' 'printf garbage >journal' 'truncate -s 0 j
     check "damaged by '$damage': discard" "$SAFETENSORFS" discard "$source"
     check_eq "damaged by '$damage': it is gone" a.safetensors "$(ls -A "$T/src")"
 done
+
+# What is left out of a torn journal is said, and recover always says something.
+for damage in 'truncate -s -1 journal' 'truncate -s +20 journal'; do
+    killed
+    (cd "$stage" && eval "$damage")
+    run "$SAFETENSORFS" recover "$source"
+    check_eq "torn by '$damage': exit status" 0 "$rc"
+    check_match "torn by '$damage': recover" 'the last [0-9]+ bytes of the journal are left out: what begins at byte [0-9]+' "$err"
+done
+killed
+(cd "$stage" && truncate -s 5000 zeros && mv zeros journal)
+run "$SAFETENSORFS" recover "$source"
+check_eq "blank: exit status" 0 "$rc"
+check_match "blank: recover" 'the last 5000 bytes of the journal are left out' "$out"
+
+# Damage in front of what was synced: refused, kept, and dropped only when asked for.
+fresh
+edit_start "$source" "$T/mnt"
+for i in 1 2 3; do
+    poke "$T/mnt/b" "$i" x
+    sync "$T/mnt"
+done
+edit_kill "$T/mnt"
+header=$(od -An -tu4 -N4 "$stage/journal")
+printf '\377' | dd of="$stage/journal" bs=1 seek=$((header + 16 + 9)) conv=notrunc status=none
+sha256sum "$stage"/* >"$T/staged.sum"
+check_refused "damaged: recover" "the journal is damaged at byte $((header + 16)), although later edits in it are whole" "$SAFETENSORFS" recover "$source"
+check_refused "damaged: edit" "the journal is damaged at byte" "$SAFETENSORFS" "$source" "$T/mnt" -o edit
+check "damaged: kept" sha256sum --check --quiet "$T/staged.sum"
+run "$SAFETENSORFS" discard "$source"
+check_eq "damaged: discard" 0 "$rc"
+check_match "damaged: discard says so" "the journal is damaged at byte" "$out"
+check_eq "damaged: it is gone" a.safetensors "$(ls -A "$T/src")"
 finish

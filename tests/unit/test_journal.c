@@ -48,7 +48,8 @@ struct recording {
 	struct overlay_place place;
 	char *journal_path, *blocks_path;
 	char *journal, *blocks; /* their content */
-	size_t count, journal_len, blocks_len, synced;
+	size_t count, journal_len, blocks_len;
+	size_t first_synced, synced;   /* ends of the first and of the last SYNC */
 	uint64_t ends[STEP_COUNT + 1]; /* of the journal behind each step */
 	char *shows[STEP_COUNT + 1];
 };
@@ -71,6 +72,8 @@ static void record(struct recording *rec, size_t count)
 		rec->shows[i + 1] = overlay_describe(ov);
 		if (steps[i][0] == 's')
 			rec->synced = ov->staging.synced_end;
+		if (!rec->first_synced)
+			rec->first_synced = rec->synced;
 	}
 	sft_overlay_free(ov);
 	rec->journal = fixture_get(rec->journal_path, &rec->journal_len);
@@ -164,7 +167,18 @@ static void test_an_empty_or_blank_journal_is_none(void **state)
 
 /* ---- damage ---- */
 
-static void test_a_damaged_byte_ends_the_journal(void **state)
+static bool is_as_it_was(const char *path, const char *bytes, size_t len)
+{
+	size_t n;
+	char *now = access(path, F_OK) == 0 ? fixture_get(path, &n) : NULL;
+	bool same = now && n == len && memcmp(now, bytes, len) == 0;
+
+	free(now);
+	return same;
+}
+
+/* At the end it is what a crash leaves. Before two syncs it is damage, and nothing is lost. */
+static void test_a_damaged_byte_ends_the_journal_or_is_refused(void **state)
 {
 	struct recording rec = { 0 };
 	(void)state;
@@ -177,13 +191,101 @@ static void test_a_damaged_byte_ends_the_journal(void **state)
 
 		rec.journal[at] ^= 0x41;
 		restore(&rec, rec.journal, rec.journal_len);
-		rec.journal[at] ^= 0x41;
 		shows = describe_source(rec.place.source, &err);
-		if (!shows)
+		/* The first SYNC itself is not whole where it is hit. */
+		if (at + JOURNAL_FRAME < rec.first_synced)
+			assert_null(shows);
+		if (!shows) {
 			assert_int_equal(err.errnum, EBADMSG);
-		else if (at >= rec.synced)
+			assert_non_null(strstr(err.msg, "damaged"));
+			assert_true(is_as_it_was(rec.journal_path, rec.journal, rec.journal_len));
+			assert_true(is_as_it_was(rec.blocks_path, rec.blocks, rec.blocks_len));
+		} else if (at >= rec.synced) {
 			assert_string_equal(shows, rec.shows[last]);
+		}
 		free(shows);
+		rec.journal[at] ^= 0x41;
+	}
+	record_free(&rec);
+}
+
+static void test_damage_before_synced_edits_can_be_discarded(void **state)
+{
+	struct recording rec = { 0 };
+	struct sft_error err = { 0 };
+	struct sft_buf text = { 0 };
+	size_t at;
+	char *want = NULL;
+	bool found;
+	(void)state;
+
+	record(&rec, STEP_COUNT);
+	/* The first record behind the header. */
+	at = (size_t)(sft_le64((unsigned char *)rec.journal) & UINT32_MAX) + JOURNAL_FRAME;
+	rec.journal[at + 9] ^= 1;
+	restore(&rec, rec.journal, rec.journal_len);
+	assert_null(describe_source(rec.place.source, &err));
+	assert_true(asprintf(&want,
+			     "the journal is damaged at byte %zu, although later edits in it are "
+			     "whole",
+			     at) > 0);
+	assert_non_null(strstr(err.msg, want));
+	assert_true(sft_staging_exists(rec.place.source, NULL));
+	assert_int_equal(sft_staging_discard(rec.place.source, NULL, true, &text, &found, NULL), 0);
+	assert_true(found);
+	assert_non_null(strstr(text.data, want));
+	assert_int_equal(access(rec.journal_path, F_OK), -1);
+	sft_buf_free(&text);
+	free(want);
+	record_free(&rec);
+}
+
+/* Whatever is left out is said, by an opening and by who only asks. */
+static void test_what_is_left_out_is_told(void **state)
+{
+	static const char zeros[5000];
+	struct recording rec = { 0 };
+	size_t header;
+	(void)state;
+
+	record(&rec, 3);
+	header = (size_t)(sft_le64((unsigned char *)rec.journal) & UINT32_MAX) + JOURNAL_FRAME;
+	const struct {
+		const char *name, *journal;
+		size_t len, end;
+		bool found;
+	} cases[] = {
+		{ "whole", rec.journal, rec.journal_len, rec.journal_len, true },
+		{ "cut", rec.journal, rec.journal_len - 1, (size_t)rec.ends[2], true },
+		{ "cut behind the header", rec.journal, header + 7, header, false },
+		{ "the header alone", rec.journal, header, header, false },
+		{ "zeros", zeros, sizeof(zeros), 0, false },
+		{ "a few zeros", zeros, 5, 0, false },
+		{ "empty", zeros, 0, 0, false },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct sft_buf text = { 0 };
+		char want[80];
+		bool found;
+
+		print_message("%s\n", cases[i].name);
+		snprintf(want, sizeof(want), "the last %zu bytes of the journal are left out",
+			 cases[i].len - cases[i].end);
+		restore(&rec, cases[i].journal, cases[i].len);
+		assert_int_equal(
+			sft_staging_discard(rec.place.source, NULL, false, &text, &found, NULL), 0);
+		assert_int_equal(found, cases[i].found);
+		struct sft_overlay *ov = overlay_open(rec.place.source, NULL);
+		const char *note = sft_overlay_note(ov, 0);
+		if (cases[i].len > cases[i].end) {
+			assert_non_null(strstr(text.data, want));
+			assert_non_null(strstr(note, want));
+		} else {
+			assert_true(!text.len || !strstr(text.data, "left out"));
+			assert_true(!note || !strstr(note, "left out"));
+		}
+		sft_overlay_free(ov);
+		sft_buf_free(&text);
 	}
 	record_free(&rec);
 }
@@ -424,7 +526,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_a_journal_cut_anywhere_is_a_moment_of_the_past),
 		cmocka_unit_test(test_an_empty_or_blank_journal_is_none),
-		cmocka_unit_test(test_a_damaged_byte_ends_the_journal),
+		cmocka_unit_test(test_a_damaged_byte_ends_the_journal_or_is_refused),
+		cmocka_unit_test(test_damage_before_synced_edits_can_be_discarded),
+		cmocka_unit_test(test_what_is_left_out_is_told),
 		cmocka_unit_test(test_records_that_do_not_fit_are_refused_or_harmless),
 		cmocka_unit_test(test_another_version_is_refused),
 		cmocka_unit_test(test_blocks_that_are_missing_are_refused_where_they_were_synced),

@@ -1,6 +1,8 @@
 /* test_staging.c - where edits are staged, who may, and how they are dropped */
 #include "overlay_fixture.h"
 
+#include "journal.h"
+
 #include <fcntl.h>
 #include <stdarg.h>
 #include <sys/file.h>
@@ -678,6 +680,40 @@ static void test_files_of_the_users_own_are_kept(void **state)
 	}
 }
 
+/* The header says whose they are, also where what follows cannot be read. */
+static void test_damaged_edits_of_another_source_are_kept(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, NULL), q = overlay_place(ONE, NULL);
+	char *stage = fixture_join(p.dir, "stage"), *journal = fixture_join(stage, "journal");
+	const struct sft_overlay_options options = { .staging = stage };
+	struct sft_overlay *ov = overlay_open(p.source, &options);
+	struct sft_buf text = { 0 };
+	size_t len = 0;
+	bool found;
+	(void)state;
+
+	assert_int_equal(fixture_edit(ov, "w a 0 11; s; w a 1 22; s; w a 2 33; s", NULL), 0);
+	sft_overlay_free(ov);
+	char *bytes = fixture_get(journal, &len);
+	size_t header = (size_t)(sft_le64((unsigned char *)bytes) & UINT32_MAX) + JOURNAL_FRAME;
+	bytes[header + 8] ^= 1;
+	fixture_put(journal, bytes, len);
+	expect_refused(q.source, &options, EEXIST, "holds the edits of");
+	assert_int_equal(sft_staging_discard(q.source, stage, true, &text, &found, NULL), -EEXIST);
+	assert_false(sft_staging_exists(q.source, stage));
+	expect_refused(p.source, &options, EBADMSG, "is damaged at byte");
+	assert_true(sft_staging_exists(p.source, stage));
+	assert_int_equal(sft_staging_discard(p.source, stage, true, &text, &found, NULL), 0);
+	/* We made it. */
+	assert_false(is_there(p.dir, "stage"));
+	sft_buf_free(&text);
+	free(bytes);
+	free(journal);
+	free(stage);
+	overlay_place_free(&p);
+	overlay_place_free(&q);
+}
+
 static void test_a_directory_in_use_for_another_source(void **state)
 {
 	struct overlay_place p = overlay_place(ONE, NULL), q = overlay_place(ONE, NULL);
@@ -855,6 +891,7 @@ int main(void)
 		cmocka_unit_test(test_edits_move_with_their_source),
 		cmocka_unit_test(test_edits_of_another_source_are_refused_and_kept),
 		cmocka_unit_test(test_files_of_the_users_own_are_kept),
+		cmocka_unit_test(test_damaged_edits_of_another_source_are_kept),
 		cmocka_unit_test(test_a_directory_in_use_for_another_source),
 		cmocka_unit_test(test_the_reason_of_a_failed_commit_is_told_again),
 		cmocka_unit_test(test_options_come_back_from_the_journal),

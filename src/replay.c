@@ -444,7 +444,13 @@ int journal_replay(struct sft_overlay *ov, const struct journal_summary *sum, st
 	if (r.file_slots > SLOTS_MAX)
 		return sft_fail(err, EFBIG, "the blocks in %s are more than can be", s->path);
 	r.buf = malloc(SFT_BLOCK);
-	e = r.buf ? find_last(&r) : -ENOMEM;
+	e = r.buf ? 0 : -ENOMEM;
+	/* Whoever wrote the last SYNC may have died while it was on its way to the disk; from here
+	 * on it is taken for durable. */
+	if (e == 0 && sum->synced)
+		e = io_fdatasync(s->journal);
+	if (e == 0)
+		e = find_last(&r);
 	if (e == 0)
 		e = replay_records(&r, err);
 	if (e == 0) {

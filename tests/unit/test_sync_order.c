@@ -113,11 +113,42 @@ static void test_in_place_the_redo_log_is_durable_before_and_the_source_after(vo
 		free(calls[i]);
 }
 
+/* The one who wrote the last SYNC may have died before it was on the disk: the next one syncs the
+ * journal before it takes that for durable, and writes over blocks that were needed until then. */
+static void test_a_resumed_journal_is_synced_before_anything_is_written(void **state)
+{
+	char *calls[256], *dir = make_shards(), *path = fixture_join(dir, A);
+	const struct sft_overlay_options options = { 0 };
+	struct sft_overlay *ov;
+	unsigned n, synced = 0, written = 0;
+	(void)state;
+
+	assert_int_equal(sft_overlay_open(path, &options, &ov, NULL), 0);
+	assert_int_equal(fixture_edit(ov, "w one 0 ff; s", NULL), 0);
+	sft_overlay_free(ov);
+	faults_trace_start();
+	assert_int_equal(sft_overlay_open(path, &options, &ov, NULL), 0);
+	assert_int_equal(fixture_edit(ov, "w one 0 ee", NULL), 0);
+	n = faults_trace_stop(calls, 256);
+	sft_overlay_free(ov);
+	for (unsigned i = n; i-- > 0;) {
+		if (strcmp(calls[i], "fdatasync") == 0)
+			synced = i + 1;
+		if (strncmp(calls[i], "pwrite", 6) == 0)
+			written = i + 1;
+		free(calls[i]);
+	}
+	assert_true(synced > 0 && written > 0 && synced < written);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_new_files_are_durable_before_they_are_renamed),
 		cmocka_unit_test(test_in_place_the_redo_log_is_durable_before_and_the_source_after),
+		cmocka_unit_test(test_a_resumed_journal_is_synced_before_anything_is_written),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

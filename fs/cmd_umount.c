@@ -203,7 +203,7 @@ int cmd_commit(int argc, char **argv)
 
 /* ---- umount ---- */
 
-#define NAMESPACE_STEPS 100 /* of 100 ms */
+#define NAMESPACE_STEPS 50 /* of 100 ms */
 
 /*
  * Wait until the daemon has ended; a pidfd cannot be fooled by a zombie or a reused number. False

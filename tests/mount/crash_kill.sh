@@ -5,7 +5,7 @@
 "$PYTHON" -c 'import numpy' 2>/dev/null || skip "$PYTHON has no numpy"
 [ "$(id -u)" -eq 0 ] || skip "only root can clear away the mount of a killed daemon"
 
-rounds=${CRASH_ROUNDS:-$((48 / SLOW))}
+rounds=${CRASH_ROUNDS:-$((48 / SLOW / SLOW))}
 
 # Under edits of all kinds.
 mkdir "$T/fsx"

@@ -6,7 +6,7 @@
 [ "$(id -u)" -eq 0 ] || skip "only root can mount"
 losetup -f >/dev/null 2>&1 || skip "no loop devices"
 
-rounds=${CRASH_ROUNDS:-$((20 / SLOW))}
+rounds=${CRASH_ROUNDS:-$((20 / SLOW / SLOW))}
 tried=0
 for kind in ext4 xfs; do
     type -P "mkfs.$kind" >/dev/null || continue

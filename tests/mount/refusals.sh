@@ -7,11 +7,14 @@ mkdir "$T/mnt"
 count=0
 for file in "$corpus"/invalid/*.safetensors; do
     name=${file##*/}
-    check_refused "$name: mount -f" "^safetensorfs: .*$name" "$SAFETENSORFS" "$file" "$T/mnt" -f
-    check "$name: nothing is mounted" is_unmounted "$T/mnt"
-    message=$err
     check_refused "$name: check" "^safetensorfs: .*$name" "$SAFETENSORFS" check "$file"
-    check_eq "$name: check says the same" "$message" "$err"
+    message=$err
+    # A slow build, whose reader the unit tests have put before all of them, mounts some.
+    if [ $((count % SLOW)) -eq 0 ]; then
+        check_refused "$name: mount -f" "^safetensorfs: .*$name" "$SAFETENSORFS" "$file" "$T/mnt" -f
+        check "$name: nothing is mounted" is_unmounted "$T/mnt"
+        check_eq "$name: mount says the same" "$message" "$err"
+    fi
     if [ $((count % 8)) -eq 0 ]; then
         check_refused "$name: daemonized" "$name" "$SAFETENSORFS" "$file" "$T/mnt"
         check_refused "$name: ls" "$name" "$SAFETENSORFS" ls "$file"

@@ -251,15 +251,11 @@ static void unwatch_signals(struct fs *fs, pthread_t thread)
 	pthread_join(thread, NULL);
 }
 
-/*
- * What a request allocates is kept for the next one: otherwise malloc gives a MiB back to the
- * kernel each time, which then clears it anew. Only from here on, so that what opening took is
- * given back.
- */
+/* What a request allocates is kept for the next one: otherwise malloc gives a MiB back to the
+ * kernel each time, which then clears it anew. */
 static void keep_buffers(void)
 {
 #ifdef __GLIBC__
-	malloc_trim(0);
 	mallopt(M_MMAP_THRESHOLD, 4 << 20);
 	mallopt(M_TRIM_THRESHOLD, 4 << 20);
 #endif

@@ -82,7 +82,7 @@ mount_stop "$T/mnt"
 same_state "writers: committed" "$T/a.safetensors" "$T/shown"
 
 # Very many small writes: the staging grows by blocks, not by writes, and reading is not slowed down.
-count=$((100000 / SLOW))
+count=$((100000 / SLOW / SLOW))
 make_checkpoint "$T/a.safetensors" --tensor 'a:U8:[8000000]'
 edit_start "$T/a.safetensors" "$T/mnt"
 check "$count small writes" "$PYTHON" - "$T/mnt/a" "$count" <<'PY'

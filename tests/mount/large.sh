@@ -24,9 +24,9 @@ rm -r "$T/huge"
 # Two mounts of one model compare as equal, and differ where one byte does. Real names where they are present.
 index=$CHECKPOINTS/gpt-oss-20b.safetensors.index.json
 if [ -e "$index" ]; then
-    make_checkpoint "$T/one" --from-index "$index" --sparse --bytes $((2048 / SLOW))M
+    make_checkpoint "$T/one" --from-index "$index" --sparse --bytes $((512 / SLOW))M
 else
-    make_checkpoint "$T/one" --shards 3 --tensors 459 --sparse --bytes $((2048 / SLOW))M
+    make_checkpoint "$T/one" --shards 3 --tensors 459 --sparse --bytes $((512 / SLOW))M
 fi
 cp -r --sparse=always "$T/one" "$T/two"
 mount_start "$T/one" "$T/mnt"

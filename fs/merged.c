@@ -37,13 +37,14 @@ int fs_merged(struct fs *fs, uint64_t ino, const struct sft_merged **out)
 	pthread_mutex_lock(&fs->merged_lock);
 	if (fs->merged_generation != now)
 		fs_merged_drop(fs);
-	if (!fs->merged && !fs->merged_error) {
-		fs->merged_error =
-			sft_merged_make(fs_checkpoint(fs), fs->overlay, &fs->merged, NULL);
+	int r = fs->merged_error;
+	if (!fs->merged && !r) {
+		r = sft_merged_make(fs_checkpoint(fs), fs->overlay, &fs->merged, NULL);
+		/* Memory may be there the next time. */
+		fs->merged_error = r == -ENOMEM ? 0 : r;
 		fs->merged_generation = now;
 	}
 	*out = fs->merged;
-	int r = fs->merged_error;
 	pthread_mutex_unlock(&fs->merged_lock);
 	return r;
 }

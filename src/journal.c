@@ -1,8 +1,8 @@
 /*
  * journal.c - appending to the journal and making it durable
  *
- * A batch of records is appended with one write at the end of the whole records. Where that fails,
- * the file is cut back to there, so that no later record can follow a torn one.
+ * A frame is appended with one write at the end of the whole frames. If that fails, the file is cut
+ * back to there, so that no later frame can follow a torn one.
  */
 #include "journal.h"
 #include "hash.h"
@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define ALLOCATE_AHEAD (64u << 10) /* bytes, so that a SYNC finds room on a full disk */
 
@@ -21,9 +22,13 @@
 
 void journal_start(struct journal_batch *b, enum journal_type type)
 {
+	if (b->buf.len == 0) {
+		journal_u32(b, 0);
+		journal_u32(b, JOURNAL_MAGIC);
+	}
 	b->start = b->buf.len;
-	journal_u32(b, 0);
 	journal_u32(b, type);
+	journal_u32(b, 0);
 }
 
 void journal_u32(struct journal_batch *b, uint32_t v)
@@ -48,21 +53,33 @@ void journal_string(struct journal_batch *b, const char *s, size_t len)
 	sft_buf_add(&b->buf, s, len);
 }
 
+/* Put a length in front of what follows it. */
+static void put_length(struct journal_batch *b, size_t at, size_t length)
+{
+	unsigned char bytes[8];
+
+	sft_put_le64(bytes, length);
+	memcpy(b->buf.data + at, bytes, 4);
+}
+
 void journal_finish(struct journal_batch *b)
 {
-	unsigned char length[8];
-	size_t n = b->buf.len - b->start;
+	if (!b->buf.failed)
+		put_length(b, b->start + 4, b->buf.len - b->start - 8);
+}
 
-	if (b->buf.failed)
+void journal_close_frame(struct journal_batch *b, uint64_t offset)
+{
+	if (b->buf.failed || b->buf.len == 0)
 		return;
-	sft_put_le64(length, n - 8);
-	memcpy(b->buf.data + b->start, length, 4);
-	journal_u64(b, bytes_hash(b->buf.data + b->start, n, 0));
+	put_length(b, 0, b->buf.len - 8);
+	journal_u64(b, bytes_hash(b->buf.data, b->buf.len, offset));
 }
 
 void journal_free(struct journal_batch *b)
 {
 	sft_buf_free(&b->buf);
+	sft_buf_free(&b->bound);
 }
 
 uint32_t journal_id(struct sft_overlay *ov, struct journal_batch *b, uint32_t id)
@@ -72,8 +89,12 @@ uint32_t journal_id(struct sft_overlay *ov, struct journal_batch *b, uint32_t id
 
 	if (e->journal_id != SFT_NO_ID)
 		return e->journal_id;
+	sft_buf_add(&b->bound, &id, sizeof(id));
+	if (b->bound.failed) { /* it could not be taken back: the batch must not be written */
+		b->buf.failed = true;
+		return SFT_NO_ID;
+	}
 	e->journal_id = ov->next_journal_id++;
-	b->bound[b->bound_count++] = id;
 	journal_start(b, JOURNAL_BIND);
 	journal_u32(b, e->journal_id);
 	journal_u32(b, t->shard);
@@ -113,13 +134,12 @@ void journal_put_declare(struct journal_batch *b, uint32_t id, uint8_t dtype, co
 }
 
 void journal_put_rename(struct journal_batch *b, uint32_t id, uint32_t shard, bool scratch,
-			uint32_t replaced, const char *name, size_t len)
+			const char *name, size_t len)
 {
 	journal_start(b, JOURNAL_RENAME);
 	journal_u32(b, id);
 	journal_u32(b, shard);
 	journal_u32(b, scratch);
-	journal_u32(b, replaced);
 	journal_string(b, name, len);
 	journal_finish(b);
 }
@@ -142,13 +162,20 @@ void journal_put_metadata(struct journal_batch *b, uint32_t shard,
 
 int journal_broken(const struct sft_overlay *ov, struct sft_error *err)
 {
+	const struct staging *s = &ov->staging;
+
+	if (s->removed)
+		return sft_fail(err, EIO,
+				"the staging in %s was removed by somebody else, so it takes no "
+				"more edits; what is shown is not on disk any more: copy it",
+				s->path);
 	return sft_fail(err, EIO,
 			"the staging in %s failed before, so it takes no more edits; what was "
 			"staged until then is kept, and a new mount resumes it",
-			ov->staging.path);
+			s->path);
 }
 
-/* Have some room behind the end. Best effort: without it a full disk is noticed later. */
+/* Have some room after the end. Best effort: without it a full disk is noticed later. */
 static void allocate(struct staging *s, uint64_t end)
 {
 	if (end <= s->allocated)
@@ -160,13 +187,15 @@ static void allocate(struct staging *s, uint64_t end)
 }
 
 /* Write the batch at the end of the journal; on failure cut it back. */
-static int write_batch(struct staging *s, const struct sft_buf *buf)
+static int write_batch(struct staging *s, struct journal_batch *b)
 {
+	const struct sft_buf *buf = &b->buf;
 	int r;
 
+	journal_close_frame(b, s->journal_end);
 	if (buf->failed)
 		return -ENOMEM;
-	if (buf->len > JOURNAL_RECORD_MAX)
+	if (buf->len > JOURNAL_FRAME_MAX)
 		return -EFBIG;
 	r = io_pwrite(s->journal, buf->data, buf->len, s->journal_end);
 	if (r < 0) {
@@ -180,12 +209,23 @@ static int write_batch(struct staging *s, const struct sft_buf *buf)
 	return 0;
 }
 
+/* What the batch binds, the journal does not know after all. */
+static void unbind(struct sft_overlay *ov, const struct journal_batch *b)
+{
+	for (size_t at = 0; !b->bound.failed && at < b->bound.len; at += sizeof(uint32_t)) {
+		uint32_t id;
+
+		memcpy(&id, b->bound.data + at, sizeof(id));
+		ov->entries[id]->journal_id = SFT_NO_ID;
+	}
+}
+
 int journal_append(struct sft_overlay *ov, struct journal_batch *b, struct sft_error *err)
 {
-	int r = write_batch(&ov->staging, &b->buf);
+	int r = write_batch(&ov->staging, b);
 
-	for (unsigned i = 0; r < 0 && i < b->bound_count; i++)
-		ov->entries[b->bound[i]]->journal_id = SFT_NO_ID;
+	if (r < 0)
+		unbind(ov, b);
 	journal_free(b);
 	return r < 0 ? sft_fail(err, -r, "cannot write the journal in %s: %s", ov->staging.path,
 				strerror(-r))
@@ -202,7 +242,7 @@ static int sync_failed(struct sft_overlay *ov, int r, struct sft_error *err)
 			strerror(-r));
 }
 
-int journal_sync_links(struct staging *s)
+int journal_sync_links(const struct staging *s)
 {
 	char *parent = io_dirname(s->path);
 	int r = parent ? io_fsync(s->dir) : -ENOMEM;
@@ -212,20 +252,28 @@ int journal_sync_links(struct staging *s)
 	if (r == 0)
 		r = io_fsync_dir(parent);
 	free(parent);
-	s->linked = r == 0;
 	/* To search a directory is enough to have one in it; reading it may be forbidden. */
 	return r == -EACCES ? 0 : r;
 }
 
-/* The journal as far as it is written. */
+/* The journal as far as it is written; its name is durable since it was made. */
 static int sync_journal(struct sft_overlay *ov, struct sft_error *err)
 {
-	struct staging *s = &ov->staging;
-	int r = io_fdatasync(s->journal);
+	int r = io_fdatasync(ov->staging.journal);
 
-	if (r == 0 && !s->linked)
-		r = journal_sync_links(s);
 	return r < 0 ? sync_failed(ov, r, err) : 0;
+}
+
+/* What nobody finds any more is not durable: somebody has removed the staging under us. */
+int journal_check_links(struct sft_overlay *ov, struct sft_error *err)
+{
+	struct staging *s = &ov->staging;
+	struct stat st;
+
+	if ((fstat(s->journal, &st) == 0 && st.st_nlink == 0) ||
+	    (fstat(s->blocks, &st) == 0 && st.st_nlink == 0))
+		s->broken = s->removed = true;
+	return s->broken ? journal_broken(ov, err) : 0;
 }
 
 int sft_overlay_sync(struct sft_overlay *ov, struct sft_error *err)
@@ -238,8 +286,11 @@ int sft_overlay_sync(struct sft_overlay *ov, struct sft_error *err)
 		return journal_broken(ov, err);
 	if (s->journal < 0)
 		return 0;
+	r = journal_check_links(ov, err);
+	if (r < 0)
+		return r;
 	if (s->rewrite)
-		return journal_rewrite(ov, true, err);
+		return journal_rewrite(ov, err);
 	if (s->synced_end == s->journal_end)
 		return 0;
 	if (s->stale_blocks)

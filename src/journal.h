@@ -1,9 +1,12 @@
 /*
  * journal.h - the records of the journal: writing and reading them; private to the staging half
  *
- * A record is its payload's length and its type (32 bits each), the payload, and a hash (64 bits)
- * over all of these. Numbers are little-endian; a string is its length (32 bits) and its bytes.
- * `id` is what the journal calls a tensor, `name` its bytes, `shard` a position.
+ * A journal is a sequence of frames. A frame holds the records of one step, which is there as a
+ * whole or not at all: its length and a magic number (32 bits each), the records, and a hash (64
+ * bits) over all of these, whose seed is the frame's offset in the file. A record is its type, the
+ * length of its payload (32 bits each), and the payload. Numbers are little-endian; a string is its
+ * length (32 bits) and its bytes. `id` is what the journal calls a tensor, `name` its bytes,
+ * `shard` a position.
  *
  * HEADER     version, flags, source, base ("" for the source), output ("" for the source), identity
  * BIND       id, shard, name        id is the committed tensor of that name
@@ -13,9 +16,9 @@
  * LENGTH     id, length
  * DECLARE    id, dtype, rank, shape
  * REMOVE     id
- * RENAME     id, shard, scratch, replaced id, name
+ * RENAME     id, shard, scratch, name
  * METADATA   shard, present, count, then key and value of each pair
- * SYNC       everything before it, and the slots it names, are durable
+ * SYNC       everything before it, and the slots it names, are durable; in a frame of its own
  * PREPARED   kind, count, then temporary, path, ino, size of each target
  * CANCELLED  the PREPARED before it is void
  */
@@ -24,10 +27,12 @@
 
 #include "overlay.h"
 
-#define JOURNAL_VERSION 1u
-#define JOURNAL_RECORD_MAX (256u << 20) /* bytes of payload */
+#define JOURNAL_VERSION 2u
+#define JOURNAL_MAGIC 0x326a7466u /* "ftj2" */
+#define JOURNAL_MAGIC_BYTES 0x66, 0x74, 0x6a, 0x32
+#define JOURNAL_FRAME_MAX (256u << 20)	/* bytes of records */
 #define JOURNAL_COMPACT_MIN (16u << 20) /* bytes of a journal that are worth compacting */
-#define JOURNAL_FRAME 16u		/* bytes of a record besides its payload */
+#define JOURNAL_FRAME 16u		/* bytes of a frame besides its records */
 
 enum journal_type {
 	JOURNAL_HEADER = 1,
@@ -50,12 +55,11 @@ enum { JOURNAL_INPLACE = 1, JOURNAL_OWN_DIR = 2 };
 
 /* ---- journal.c: building records ---- */
 
-/* One or more records to be appended together. Zero-initialise. */
+/* The records of one frame. Zero-initialise. */
 struct journal_batch {
 	struct sft_buf buf;
-	size_t start;	   /* of the record that is being built */
-	uint32_t bound[2]; /* ids that it binds */
-	unsigned bound_count;
+	size_t start;	      /* of the record that is being built */
+	struct sft_buf bound; /* uint32_t: ids that it binds */
 };
 void journal_start(struct journal_batch *b, enum journal_type type);
 void journal_u32(struct journal_batch *b, uint32_t v);
@@ -73,53 +77,64 @@ void journal_put_length(struct journal_batch *b, uint32_t id, uint64_t length);
 void journal_put_declare(struct journal_batch *b, uint32_t id, uint8_t dtype, const uint64_t *shape,
 			 uint32_t rank);
 void journal_put_rename(struct journal_batch *b, uint32_t id, uint32_t shard, bool scratch,
-			uint32_t replaced, const char *name, size_t len);
+			const char *name, size_t len);
 void journal_put_metadata(struct journal_batch *b, uint32_t shard,
 			  const struct sft_metadata *metadata);
 
-/* Append the batch, with one write, and free it. On failure nothing of it is in the journal, or the
- * staging is broken. ENOMEM, ENOSPC, EFBIG, EIO ... */
+/* Close the frame: `offset` is where in the file it will be. */
+void journal_close_frame(struct journal_batch *b, uint64_t offset);
+/* Append the batch as one frame, with one write, and free it. On failure nothing of it is in the
+ * journal, or the staging is broken. ENOMEM, ENOSPC, EFBIG, EIO ... */
 int journal_append(struct sft_overlay *ov, struct journal_batch *b, struct sft_error *err);
 /* Make the staging directory and its own name durable. */
-int journal_sync_links(struct staging *s);
+int journal_sync_links(const struct staging *s);
+/* EIO if somebody has removed the journal or the blocks; the staging is broken then. */
+int journal_check_links(struct sft_overlay *ov, struct sft_error *err);
 /* EIO: the staging is broken, and why edits are refused. */
 int journal_broken(const struct sft_overlay *ov, struct sft_error *err);
 
 /* ---- journal_rewrite.c ---- */
 
 /*
- * Write the whole state as a new journal in place of the old one, or as the first. `durable`: it is
- * when this returns 0, with all staged bytes; where there are any, it is in any case. On failure
- * the old journal is as it was, or the staging is broken.
+ * Write the whole state as a new journal in place of the old one, or as the first; when this
+ * returns 0 it is durable, with all staged bytes and its name. On failure the old journal is as it
+ * was, or the staging is broken.
  */
-int journal_rewrite(struct sft_overlay *ov, bool durable, struct sft_error *err);
+int journal_rewrite(struct sft_overlay *ov, struct sft_error *err);
 
 /* ---- journal_read.c ---- */
 
 struct journal_reader {
 	int fd;
 	uint64_t size;	 /* of the file */
-	uint64_t offset; /* of the next record */
+	uint64_t offset; /* of the next frame */
 	uint64_t at;	 /* where in the file buf begins */
 	unsigned char *buf;
 	size_t len, cap;
+	uint64_t frame;		     /* offset of the present frame */
+	const unsigned char *record; /* the next record in it, in buf */
+	size_t left;		     /* bytes of it from there on */
 };
 /* A record while it is taken apart. `bad` is set where it ends too early. */
 struct journal_record {
 	enum journal_type type;
 	const unsigned char *p;
 	size_t left;
-	uint64_t end; /* in the file */
+	uint64_t begin, end; /* of its frame, in the file */
 	bool bad;
 };
 int journal_open(struct journal_reader *r, int fd);
 void journal_close(struct journal_reader *r);
-/* 1: a record; 0: the end, or a torn or damaged record; -errno. Borrowed until the next call. */
+/* Have the n bytes at r->offset, which are in the file, in the buffer. -errno. */
+int journal_fill(struct journal_reader *r, size_t n);
+/* 1: a record; 0: the end, or a torn or damaged frame; -errno. Borrowed until the next call. */
 int journal_next(struct journal_reader *r, struct journal_record *rec);
 uint32_t journal_get_u32(struct journal_record *rec);
 uint64_t journal_get_u64(struct journal_record *rec);
 /* Borrowed; not followed by a NUL. */
 const char *journal_get_string(struct journal_record *rec, uint32_t *len);
+
+/* ---- journal_summary.c ---- */
 
 /* What is to be known before the journal is replayed. */
 struct journal_summary {
@@ -128,7 +143,7 @@ struct journal_summary {
 	char *source, *base, *output; /* base, output: NULL for the source */
 	unsigned char *identity;      /* for identity_check() */
 	size_t identity_len;
-	uint64_t end;	   /* bytes of whole records */
+	uint64_t end;	   /* bytes of whole frames */
 	uint64_t synced;   /* bytes up to and with the last SYNC */
 	uint64_t left_out; /* bytes behind the end */
 	bool edits;	   /* there is more than a header and SYNCs */

@@ -27,8 +27,10 @@ struct rewrite {
 
 static int flush(struct rewrite *w)
 {
-	int r = w->b.buf.failed ? -ENOMEM : io_pwrite(w->fd, w->b.buf.data, w->b.buf.len, w->end);
+	int r;
 
+	journal_close_frame(&w->b, w->end);
+	r = w->b.buf.failed ? -ENOMEM : io_pwrite(w->fd, w->b.buf.data, w->b.buf.len, w->end);
 	w->end += w->b.buf.len;
 	w->b.buf.len = 0;
 	return r;
@@ -61,7 +63,7 @@ static void put_header(struct rewrite *w)
 	journal_finish(&w->b);
 }
 
-/* Whether a replay of nothing would not give this entry. */
+/* Whether the entry is anything else than what an empty journal gives. */
 static bool is_touched(const struct overlay_entry *e)
 {
 	if (!e->pub.committed)
@@ -97,7 +99,7 @@ static void put_first(struct rewrite *w, uint32_t id, const struct overlay_entry
 		/* A scratch name that no caller has: keys with a NUL in front are ours. */
 		memcpy(aside, "\0aside", 6);
 		memcpy(aside + 6, &id, sizeof(id));
-		journal_put_rename(&w->b, id, t->shard, true, SFT_NO_ID, aside, 6 + sizeof(id));
+		journal_put_rename(&w->b, id, t->shard, true, aside, 6 + sizeof(id));
 	}
 }
 
@@ -162,8 +164,7 @@ static int put_second(struct rewrite *w, uint32_t id, const struct overlay_entry
 	if (!p->committed)
 		journal_put_create(&w->b, id, e);
 	else if (is_renamed(e))
-		journal_put_rename(&w->b, id, p->shard, p->scratch, SFT_NO_ID, p->name,
-				   p->name_len);
+		journal_put_rename(&w->b, id, p->shard, p->scratch, p->name, p->name_len);
 	/* What was cut off once reads as zeros for good. */
 	if (p->committed && e->base_length < length) {
 		journal_put_length(&w->b, id, e->base_length);
@@ -176,12 +177,13 @@ static int put_second(struct rewrite *w, uint32_t id, const struct overlay_entry
 	return put_blocks(w, id, e);
 }
 
-static int put_state(struct rewrite *w, bool durable)
+static int put_state(struct rewrite *w)
 {
 	const struct sft_overlay *ov = w->ov;
 	int r = 0;
 
 	put_header(w);
+	r = flush(w);
 	for (uint32_t id = 0; r == 0 && id < ov->count; id++) {
 		if (is_touched(ov->entries[id]))
 			put_first(w, id, ov->entries[id]);
@@ -197,26 +199,24 @@ static int put_state(struct rewrite *w, bool durable)
 		if (ov->metadata_staged[i])
 			journal_put_metadata(&w->b, i, &ov->metadata[i]);
 	}
-	if (durable) {
-		journal_start(&w->b, JOURNAL_SYNC);
-		journal_finish(&w->b);
-	}
+	if (r == 0)
+		r = flush(w);
+	journal_start(&w->b, JOURNAL_SYNC);
+	journal_finish(&w->b);
 	return r == 0 ? flush(w) : r;
 }
 
 /* The new journal is the journal. */
-static void take_over(struct sft_overlay *ov, const struct rewrite *w, bool durable)
+static void take_over(struct sft_overlay *ov, const struct rewrite *w)
 {
 	struct staging *s = &ov->staging;
 
 	if (s->journal >= 0)
 		close(s->journal);
 	s->journal = w->fd;
-	s->journal_end = w->end;
-	s->synced_end = durable ? w->end : 0;
+	s->journal_end = s->synced_end = w->end;
 	s->allocated = 0;
 	s->rewrite = false;
-	s->linked = false;
 	s->rewrite_at = w->end * 4 > JOURNAL_COMPACT_MIN ? w->end * 4 : JOURNAL_COMPACT_MIN;
 	for (uint32_t id = 0; id < ov->count; id++)
 		ov->entries[id]->journal_id = is_touched(ov->entries[id]) ? id : SFT_NO_ID;
@@ -229,39 +229,44 @@ static int fail(struct sft_overlay *ov, int r, struct sft_error *err)
 			strerror(-r));
 }
 
-int journal_rewrite(struct sft_overlay *ov, bool durable, struct sft_error *err)
+/* Write and sync journal.new, and rename it. Nothing is lost if that fails. */
+static int write_new(struct rewrite *w, int dir)
+{
+	int r;
+
+	(void)io_unlinkat(dir, "journal.new", 0);
+	w->fd = io_openat(dir, "journal.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
+	if (w->fd < 0)
+		return w->fd;
+	r = put_state(w);
+	journal_free(&w->b);
+	if (r == 0)
+		r = io_fsync(w->fd);
+	if (r == 0)
+		r = io_renameat(dir, "journal.new", "journal");
+	if (r < 0) {
+		close(w->fd);
+		(void)io_unlinkat(dir, "journal.new", 0);
+	}
+	return r;
+}
+
+int journal_rewrite(struct sft_overlay *ov, struct sft_error *err)
 {
 	struct staging *s = &ov->staging;
 	struct rewrite w = { .ov = ov };
-	int r = 0;
-
 	/* Its records of blocks have no hashes, and so must not be in doubt. */
-	durable = durable || ov->slots.end > ov->slots.unused_count;
-	if (durable && s->blocks >= 0)
-		r = io_fdatasync(s->blocks);
+	int r = s->stale_blocks ? io_fdatasync(s->blocks) : 0;
+
 	if (r < 0) {
 		s->broken = true;
 		return fail(ov, r, err);
 	}
-	s->stale_blocks = s->stale_blocks && !durable;
-	(void)io_unlinkat(s->dir, "journal.new", 0);
-	w.fd = io_openat(s->dir, "journal.new", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600);
-	if (w.fd < 0)
-		return fail(ov, w.fd, err);
-	r = put_state(&w, durable);
-	journal_free(&w.b);
-	if (r == 0 && durable)
-		r = io_fsync(w.fd);
-	if (r == 0)
-		r = io_renameat(s->dir, "journal.new", "journal");
-	if (r < 0) {
-		close(w.fd);
-		(void)io_unlinkat(s->dir, "journal.new", 0);
+	s->stale_blocks = false;
+	r = write_new(&w, s->dir);
+	if (r < 0)
 		return fail(ov, r, err);
-	}
-	take_over(ov, &w, durable);
-	if (!durable)
-		return 0;
+	take_over(ov, &w);
 	r = journal_sync_links(s);
 	if (r < 0) {
 		s->broken = true;

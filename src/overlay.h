@@ -56,9 +56,9 @@ struct staging {
 	bool own_dir;	     /* we made it and may remove it */
 	bool broken;  /* the journal could not be kept whole, or an fsync failed: no more edits */
 	bool rewrite; /* the journal has to be written anew before it may be called durable */
-	bool linked;  /* the directory itself is durable */
+	bool removed; /* somebody has removed its files; then it is broken as well */
 	bool stale_blocks;    /* unsynced bytes are in `blocks` */
-	uint64_t journal_end; /* bytes of whole records */
+	uint64_t journal_end; /* bytes of whole frames */
 	uint64_t synced_end;  /* as many of them are durable */
 	uint64_t allocated;   /* bytes of the journal that have room on the disk */
 	uint64_t rewrite_at;  /* journal_end above which it is worth compacting */
@@ -80,6 +80,7 @@ struct overlay_entry {
 	uint32_t name_hash;
 	bool has_declared, problem;
 	bool changed; /* bytes or length differ from the committed ones */
+	bool leaves;  /* while a step is prepared: it renames or removes the entry */
 	bool retired; /* scratch whose `base` or `like` is of a retired checkpoint */
 };
 
@@ -90,7 +91,6 @@ struct commit_target {
 };
 
 struct commit_prepared;
-struct overlay_order; /* overlay_order.c */
 
 struct sft_overlay {
 	struct sft_overlay_options options; /* own copies of the strings; paths are absolute */
@@ -115,7 +115,6 @@ struct sft_overlay {
 		*by_name; /* hash table of live ids, scratch apart from tensors (overlay_names.c) */
 	uint32_t by_name_capacity, by_name_used;
 	uint64_t hash_key[2];
-	struct overlay_order *order; /* live tensors in byte order; NULL until it is needed */
 	int *locks;		     /* flocked descriptors: a shard each, and the directory's */
 	size_t lock_count;
 	struct staging staging;

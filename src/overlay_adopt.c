@@ -140,7 +140,7 @@ static bool add_unknown(struct sft_overlay *ov)
 
 		if (names_find(ov, t->shard, false, t->name, t->name_len) != SFT_NO_ID)
 			continue;
-		e = state_reserve(ov) < 0 ? NULL : entry_new(t->name, t->name_len, false, t->shard);
+		e = state_reserve(ov, 1) < 0 ? NULL : entry_new(t->name, t->name_len, false, t->shard);
 		if (!e)
 			return false;
 		apply_create(ov, e, SFT_NO_ID);
@@ -197,7 +197,6 @@ static void rebuild_names(struct sft_overlay *ov)
 		if (ov->entries[id]->pub.live)
 			names_add(ov, id);
 	}
-	order_free(ov);
 }
 
 /* The journal was dropped; the blocks go too, unless a scratch file has some. */
@@ -206,7 +205,7 @@ static void adopt_staging(struct sft_overlay *ov)
 	struct staging *s = &ov->staging;
 
 	s->journal_end = s->synced_end = s->allocated = 0;
-	s->broken = s->rewrite = s->linked = false;
+	s->broken = s->rewrite = false;
 	slots_synced(&ov->slots);
 	if (ov->slots.unused_count < ov->slots.end) {
 		slots_reclaim(&ov->slots, s->blocks, false);

@@ -30,7 +30,6 @@ uint32_t apply_create(struct sft_overlay *ov, struct overlay_entry *e, uint32_t 
 	e->journal_id = journal_id;
 	ov->entries[id] = e;
 	names_add(ov, id);
-	order_add(ov, id);
 	state_resolve(ov, e);
 	state_refresh(ov, e);
 	count_change(ov, e);
@@ -51,8 +50,6 @@ void apply_drop_blocks(struct sft_overlay *ov, struct overlay_entry *e, uint64_t
 		blockmap_remove(&e->blocks, p.block);
 		slots_release(&ov->slots, p.slot);
 	}
-	if (e->blocks.count == 0)
-		blockmap_free(&e->blocks);
 }
 
 static void set_length(struct sft_overlay *ov, struct overlay_entry *e, uint64_t length)
@@ -119,8 +116,8 @@ void apply_remove(struct sft_overlay *ov, uint32_t id)
 
 	count_change(ov, e);
 	names_remove(ov, id);
-	order_remove(ov, id);
 	apply_drop_blocks(ov, e, 0);
+	blockmap_free(&e->blocks);
 	free(e->own_name);
 	free(e->declared);
 	e->own_name = NULL;
@@ -135,15 +132,12 @@ void apply_remove(struct sft_overlay *ov, uint32_t id)
 }
 
 void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, bool scratch,
-		  uint32_t shard, uint32_t replaced)
+		  uint32_t shard)
 {
 	struct overlay_entry *e = ov->entries[id];
 	const struct sft_tensor *c = e->pub.committed;
 
-	if (replaced != SFT_NO_ID)
-		apply_remove(ov, replaced);
 	names_remove(ov, id);
-	order_remove(ov, id);
 	free(e->own_name);
 	e->own_name = name;
 	e->pub.name = name;
@@ -159,7 +153,6 @@ void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, b
 	count_change(ov, e);
 	e->pub.shard = shard;
 	names_add(ov, id);
-	order_add(ov, id);
 	state_resolve(ov, e);
 	state_refresh(ov, e);
 }

@@ -18,8 +18,8 @@ static uint32_t key_shard(const struct sft_overlay *ov, uint32_t shard, bool scr
 	return ov->options.flags & SFT_SAME_NAMES && !scratch ? shard : 0;
 }
 
-static uint32_t hash_name(const struct sft_overlay *ov, uint32_t shard, bool scratch,
-			  const char *name, size_t len)
+uint32_t names_hash(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
+		    size_t len)
 {
 	uint64_t h = siphash13(ov->hash_key, name, len);
 
@@ -78,7 +78,7 @@ void names_add(struct sft_overlay *ov, uint32_t id)
 {
 	struct overlay_entry *e = ov->entries[id];
 
-	e->name_hash = hash_name(ov, e->pub.shard, e->pub.scratch, e->pub.name, e->pub.name_len);
+	e->name_hash = names_hash(ov, e->pub.shard, e->pub.scratch, e->pub.name, e->pub.name_len);
 	put(ov, id);
 	ov->by_name_used++;
 }
@@ -106,7 +106,7 @@ uint32_t names_find(const struct sft_overlay *ov, uint32_t shard, bool scratch, 
 		    size_t len)
 {
 	const bool by_shard = ov->options.flags & SFT_SAME_NAMES && !scratch;
-	uint32_t hash = hash_name(ov, shard, scratch, name, len);
+	uint32_t hash = names_hash(ov, shard, scratch, name, len);
 
 	if (ov->by_name_used == 0)
 		return SFT_NO_ID;

@@ -125,8 +125,12 @@ static void note_resumed(struct sft_overlay *ov)
 static int settle(struct sft_overlay *ov, struct sft_error *err)
 {
 	struct staging *s = &ov->staging;
-	int r = s->rewrite ? journal_rewrite(ov, true, err) : sft_overlay_sync(ov, err);
+	/* Whoever renamed the journal may have died before its name was durable. */
+	int r = journal_sync_links(s);
 
+	r = r < 0 ? sft_fail(err, -r, "cannot make the staging in %s durable: %s", s->path,
+			     strerror(-r))
+		  : sft_overlay_sync(ov, err);
 	if (r == 0)
 		slots_reclaim(&ov->slots, s->blocks, false);
 	return r;

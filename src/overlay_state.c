@@ -94,9 +94,8 @@ struct overlay_entry *state_live(const struct sft_overlay *ov, uint32_t id, stru
 	return NULL;
 }
 
-uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const char *name, size_t len)
+size_t state_lower_bound(const struct sft_overlay *ov, uint32_t shard, const char *name, size_t len)
 {
-	const bool by_shard = ov->options.flags & SFT_SAME_NAMES && shard != SFT_SHARD_AUTO;
 	size_t low = 0, high = sft_checkpoint_count(ov->base);
 
 	while (low < high) {
@@ -104,17 +103,28 @@ uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const cha
 		const struct sft_tensor *t = sft_checkpoint_at(ov->base, mid);
 		int c = sft_name_compare(t->name, t->name_len, name, len);
 
-		if (c < 0 || (c == 0 && by_shard && t->shard < shard))
+		if (c < 0 || (c == 0 && shard != SFT_SHARD_AUTO && t->shard < shard))
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	if (low == sft_checkpoint_count(ov->base))
+	return low;
+}
+
+uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const char *name, size_t len)
+{
+	size_t i;
+
+	if (!(ov->options.flags & SFT_SAME_NAMES))
+		shard = SFT_SHARD_AUTO;
+	i = state_lower_bound(ov, shard, name, len);
+	if (i == sft_checkpoint_count(ov->base))
 		return SFT_NO_ID;
-	const struct sft_tensor *t = sft_checkpoint_at(ov->base, low);
-	if (!same_bytes(t->name, t->name_len, name, len) || (by_shard && t->shard != shard))
+	const struct sft_tensor *t = sft_checkpoint_at(ov->base, i);
+	if (!same_bytes(t->name, t->name_len, name, len) ||
+	    (shard != SFT_SHARD_AUTO && t->shard != shard))
 		return SFT_NO_ID;
-	return (uint32_t)low;
+	return (uint32_t)i;
 }
 
 /* ---- what is derived ---- */
@@ -321,7 +331,7 @@ int state_load(struct sft_overlay *ov, struct sft_error *err)
 	return 0;
 }
 
-void state_free(struct sft_overlay *ov)
+void state_clear(struct sft_overlay *ov)
 {
 	for (uint32_t id = 0; id < ov->count; id++) {
 		struct overlay_entry *e = ov->entries[id];
@@ -351,8 +361,12 @@ void state_free(struct sft_overlay *ov)
 	free(ov->by_name);
 	ov->by_name = NULL;
 	ov->by_name_capacity = ov->by_name_used = 0;
-	order_free(ov);
 	slots_free(&ov->slots);
+}
+
+void state_free(struct sft_overlay *ov)
+{
+	state_clear(ov);
 	for (size_t i = 0; i < ov->retired_count; i++)
 		sft_checkpoint_free(ov->retired[i]);
 	free(ov->retired);
@@ -362,10 +376,10 @@ void state_free(struct sft_overlay *ov)
 	ov->base = NULL;
 }
 
-int state_reserve(struct sft_overlay *ov)
+int state_reserve(struct sft_overlay *ov, uint32_t more)
 {
-	if (ov->count >= ov->capacity) {
-		uint64_t capacity = (uint64_t)ov->capacity + ov->capacity / 2 + 16;
+	if ((uint64_t)ov->count + more > ov->capacity) {
+		uint64_t capacity = (uint64_t)ov->capacity + ov->capacity / 2 + 16 + more;
 		struct overlay_entry **grown;
 
 		if (capacity >= SFT_NO_ID)
@@ -376,9 +390,8 @@ int state_reserve(struct sft_overlay *ov)
 		ov->entries = grown;
 		ov->capacity = (uint32_t)capacity;
 	}
-	if (names_reserve(ov, 1) < 0 || order_reserve(ov) < 0)
-		return -ENOMEM;
-	return 0;
+	/* A rename takes its old name away before it gives the new one. */
+	return names_reserve(ov, more);
 }
 
 int state_reserve_retired(struct sft_overlay *ov)

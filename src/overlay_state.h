@@ -18,14 +18,20 @@ int overlay_check_name(const char *name, size_t len, struct sft_error *err);
 
 /* Make the state of an overlay without edits out of ov->base. ENOMEM. */
 int state_load(struct sft_overlay *ov, struct sft_error *err);
-/* Forget the state, the base and the retired ones; what is on disk stays. */
+/* Forget the state; what is on disk stays. */
+void state_clear(struct sft_overlay *ov);
+/* The same, and the base and the retired ones. */
 void state_free(struct sft_overlay *ov);
 
-/* Room for one more entry in every table; apply_create() and apply_rename() then cannot fail. */
-int state_reserve(struct sft_overlay *ov);
+/* Room for `more` new entries in every table; apply_create() then cannot fail. */
+int state_reserve(struct sft_overlay *ov, uint32_t more);
 /* Room to retire the base, for an entry that becomes scratch and still sees it. */
 int state_reserve_retired(struct sft_overlay *ov);
 
+/* The position (sft_checkpoint_at) of the first committed tensor that is not below this name and,
+ * if `shard` is not SFT_SHARD_AUTO, shard; the number of tensors if there is none. */
+size_t state_lower_bound(const struct sft_overlay *ov, uint32_t shard, const char *name,
+			 size_t len);
 /* The position (sft_checkpoint_at) of a committed tensor, of that shard with SFT_SAME_NAMES;
  * SFT_NO_ID where there is none. */
 uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const char *name,
@@ -52,9 +58,8 @@ void apply_length(struct sft_overlay *ov, struct overlay_entry *e, uint64_t leng
 void apply_declare(struct sft_overlay *ov, struct overlay_entry *e, uint8_t dtype, uint64_t *shape,
 		   uint32_t rank);
 void apply_remove(struct sft_overlay *ov, uint32_t id);
-/* `replaced` may be SFT_NO_ID. */
 void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, bool scratch,
-		  uint32_t shard, uint32_t replaced);
+		  uint32_t shard);
 void apply_metadata(struct sft_overlay *ov, uint32_t shard, struct sft_metadata *metadata);
 /* Give up all blocks from block number `first` on. */
 void apply_drop_blocks(struct sft_overlay *ov, struct overlay_entry *e, uint64_t first);
@@ -70,27 +75,20 @@ void names_remove(struct sft_overlay *ov, uint32_t id);
 /* `shard` counts for tensors with SFT_SAME_NAMES only. */
 uint32_t names_find(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
 		    size_t len);
+/* What the table hashes names by. */
+uint32_t names_hash(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
+		    size_t len);
 
-/* ---- overlay_order.c: live tensors in byte order ---- */
-
-/* Make the order, unless it is there. */
-int order_build(struct sft_overlay *ov);
-/* Room for one more; does nothing where the order was never needed. The same for the next two. */
-int order_reserve(struct sft_overlay *ov);
-void order_add(struct sft_overlay *ov, uint32_t id);
-void order_remove(struct sft_overlay *ov, uint32_t id); /* before its name or shard changes */
-/* The last live tensor whose name is below this one, or SFT_NO_ID. */
-uint32_t order_before(const struct sft_overlay *ov, const char *name, size_t len);
-void order_free(struct sft_overlay *ov);
+/* ---- overlay_shard.c ---- */
 
 /*
  * The shard for a tensor that has none: `wanted` unless it is SFT_SHARD_AUTO, else the one that its
  * name has in the checkpoint, else that of the tensor `replaced` (may be SFT_NO_ID; it goes first
- * with SFT_SAME_NAMES), else that of the tensor before it, else the first that is not missing.
- * EINVAL, ENOMEM.
+ * with SFT_SAME_NAMES), else that of the committed tensor before it, else the first that is not
+ * missing. EINVAL.
  */
-int order_choose_shard(struct sft_overlay *ov, const char *name, size_t len, uint32_t wanted,
-		       uint32_t replaced, uint32_t *shard, struct sft_error *err);
+int shard_choose(const struct sft_overlay *ov, const char *name, size_t len, uint32_t wanted,
+		 uint32_t replaced, uint32_t *shard, struct sft_error *err);
 
 /* ---- overlay_read.c ---- */
 
@@ -104,10 +102,6 @@ int read_block(const struct sft_overlay *ov, const struct overlay_entry *e, uint
 int edit_begin(struct sft_overlay *ov, struct sft_error *err);
 /* After one: sync or compact where it is due. What fails here does not undo the edit. */
 void edit_end(struct sft_overlay *ov);
-/* Stage the last block of a tensor again with zeros behind its end, at a new length not above the
- * present one. Does nothing where that block is not staged or is full. */
-int edit_cut_tail(struct sft_overlay *ov, uint32_t id, uint64_t length, bool *done,
-		  struct sft_error *err);
 /* Stage every block that still comes from a retired checkpoint. */
 int edit_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err);
 

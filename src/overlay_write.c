@@ -26,7 +26,7 @@ int edit_begin(struct sft_overlay *ov, struct sft_error *err)
 	if (s->broken)
 		return journal_broken(ov, err);
 	if (s->journal >= 0)
-		return 0;
+		return journal_check_links(ov, err);
 	if (s->blocks < 0) {
 		int fd = io_openat(s->dir, "blocks", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
 
@@ -34,7 +34,7 @@ int edit_begin(struct sft_overlay *ov, struct sft_error *err)
 			return sft_fail(err, -fd, "cannot stage in %s: %s", s->path, strerror(-fd));
 		s->blocks = fd;
 	}
-	return journal_rewrite(ov, false, err);
+	return journal_rewrite(ov, err);
 }
 
 void edit_end(struct sft_overlay *ov)
@@ -45,7 +45,7 @@ void edit_end(struct sft_overlay *ov)
 		return;
 	if (ov->slots.pending_count > PENDING_MAX)
 		(void)sft_overlay_sync(ov, NULL);
-	else if (s->journal_end > s->rewrite_at && journal_rewrite(ov, true, NULL) < 0)
+	else if (s->journal_end > s->rewrite_at && journal_rewrite(ov, NULL) < 0)
 		s->rewrite_at = s->journal_end * 2;
 	slots_reclaim(&ov->slots, s->blocks, false);
 }
@@ -91,12 +91,13 @@ static int write_slot_run(struct sft_overlay *ov, const unsigned char *p, uint32
 {
 	const int fd = ov->staging.blocks;
 	const uint64_t at = (uint64_t)slot * SFT_BLOCK;
-	int r = io_pwrite(fd, p, (size_t)(n - 1) * SFT_BLOCK + last, at);
+	int r = 0;
 
-	/* The file ends with a whole slot. Only the last one of the file can be short here. */
-	if (r == 0 && last < SFT_BLOCK)
+	/* The file ends with a whole slot, also if we die in between. Only the last one of the file
+	 * can be short here. */
+	if (last < SFT_BLOCK)
 		r = io_ftruncate(fd, at + (uint64_t)n * SFT_BLOCK);
-	return r;
+	return r < 0 ? r : io_pwrite(fd, p, (size_t)(n - 1) * SFT_BLOCK + last, at);
 }
 
 /* Write the blocks to their slots: neighbours in both with one call. */
@@ -278,8 +279,10 @@ int sft_overlay_write(struct sft_overlay *ov, uint32_t id, const void *buf, size
 
 /* ---- truncate ---- */
 
-int edit_cut_tail(struct sft_overlay *ov, uint32_t id, uint64_t length, bool *done,
-		  struct sft_error *err)
+/* Stage the last block of a tensor again with zeros after its end, at a new length not above the
+ * present one. Does nothing if that block is not staged or is full. */
+static int cut_tail(struct sft_overlay *ov, uint32_t id, uint64_t length, bool *done,
+		    struct sft_error *err)
 {
 	const struct overlay_entry *e = ov->entries[id];
 	const uint32_t block = (uint32_t)(length / SFT_BLOCK);
@@ -307,7 +310,7 @@ static int set_length(struct sft_overlay *ov, uint32_t id, uint64_t nbytes, stru
 
 	/* Bytes behind the end of a staged block are zeros, so that growing shows zeros. */
 	if (nbytes < ov->entries[id]->pub.nbytes)
-		r = edit_cut_tail(ov, id, nbytes, &done, err);
+		r = cut_tail(ov, id, nbytes, &done, err);
 	if (r < 0 || done)
 		return r;
 	uint32_t jid = journal_id(ov, &b, id);

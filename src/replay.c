@@ -1,10 +1,14 @@
 /*
  * replay.c - from the journal back to the overlay
  *
- * Records up to the last SYNC are trusted as they are. Behind it a DATA record counts block by
- * block, where the slot still has the hash that the record gives: a block that does not was never
- * synced (slots.c). That a record has a right hash of its own does not make it sensible: whatever
- * does not fit the state is refused.
+ * Records up to the last SYNC are trusted as they are. What follows it counts up to the first frame
+ * of which a block is not what was written: so the result is what was there after some step, and
+ * never a mixture. Blocks are looked at when all has been replayed: a slot may be named twice if it
+ * was given up in between (slots.c), and what counts is what is still in use at the end. If one is
+ * wrong, the journal ends before the frame that names it, and is replayed once more up to there.
+ *
+ * That a frame has a right hash does not make it sensible: whatever does not fit the state is
+ * refused.
  */
 #include "journal.h"
 #include "hash.h"
@@ -17,16 +21,26 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#define ATTEMPTS 8 /* to find the end; then it is the last SYNC */
+
+/* A slot as an unsynced record says it is. */
+struct doubt {
+	uint64_t frame; /* where the record's frame begins */
+	uint64_t hash;
+};
+
 struct replay {
 	struct sft_overlay *ov;
 	struct blockmap ids;  /* journal id -> overlay id */
-	uint64_t trusted_end; /* records that end here or before are synced */
-	uint64_t file_slots;  /* in the blocks file */
+	uint64_t end;	      /* frames that begin here or later do not count */
+	uint64_t synced;      /* frames that end here or before are trusted */
+	uint64_t file_slots;  /* in the blocks file, the last one perhaps in part */
+	uint64_t file_blocks; /* of them as many as have room on the disk */
+	uint64_t named;	      /* slots below this are named by some record */
 	uint32_t next_id;     /* above all ids of the journal */
-	struct blockmap last; /* slot -> the last DATA behind trusted_end that names it */
-	uint32_t data_count;  /* DATA records behind trusted_end, up to the present one */
-	bool skipped;	      /* a block was left out */
-	unsigned char *buf;   /* a block */
+	struct blockmap last; /* slot -> its latest doubt */
+	struct doubt *doubts;
+	uint32_t doubt_count, doubt_capacity;
 };
 
 typedef int replay_one(struct replay *r, struct journal_record *rec);
@@ -101,7 +115,7 @@ static int replay_create(struct replay *r, struct journal_record *rec)
 	if (rec->bad || !is_new_id(r, jid) || (!scratch && !shard_is_there(r, shard)) ||
 	    !name_is_free(r, shard, scratch, name, len))
 		return damaged();
-	if (blockmap_reserve(&r->ids, 1) < 0 || state_reserve(r->ov) < 0)
+	if (blockmap_reserve(&r->ids, 1) < 0 || state_reserve(r->ov, 1) < 0)
 		return -ENOMEM;
 	struct overlay_entry *e = entry_new(name, len, scratch, shard);
 	if (!e)
@@ -112,63 +126,28 @@ static int replay_create(struct replay *r, struct journal_record *rec)
 
 /* ---- bytes ---- */
 
-/*
- * Find out which record is the last to name each slot that is not synced. The others need not be
- * checked, which is what takes the time after many small writes: a slot is named again only when
- * the journal has given it up, and has other bytes then.
- */
-static int find_last(struct replay *r)
+/* Note what the slots of an unsynced record are to hold. */
+static int doubt(struct replay *r, const struct journal_record *rec, const uint32_t *slots,
+		 const uint64_t *hashes, uint32_t count)
 {
-	struct journal_reader reader;
-	struct journal_record rec;
-	uint32_t n = 0;
-	int e = journal_open(&reader, r->ov->staging.journal);
+	if (count > UINT32_MAX - 1 - r->doubt_count)
+		return -ENOMEM;
+	if (r->doubt_count + count > r->doubt_capacity) {
+		uint64_t capacity = (uint64_t)r->doubt_capacity * 2 + count;
+		struct doubt *grown = realloc(r->doubts, capacity * sizeof(*grown));
 
-	reader.offset = r->trusted_end;
-	while (e >= 0 && (e = journal_next(&reader, &rec)) > 0) {
-		if (rec.type != JOURNAL_DATA)
-			continue;
-		n++;
-		(void)journal_get_u64(&rec); /* id, first block */
-		uint32_t count = journal_get_u32(&rec);
-		(void)journal_get_u64(&rec); /* length */
-		if (rec.bad || count > rec.left / 12)
-			break; /* replay refuses it */
-		if (blockmap_reserve(&r->last, count) < 0)
-			e = -ENOMEM;
-		for (uint32_t i = 0; e > 0 && i < count; i++)
-			blockmap_put(&r->last, journal_get_u32(&rec), n);
+		if (!grown || capacity > UINT32_MAX) {
+			r->doubts = grown ? grown : r->doubts;
+			return -ENOMEM;
+		}
+		r->doubts = grown;
+		r->doubt_capacity = (uint32_t)capacity;
 	}
-	journal_close(&reader);
-	return e < 0 ? e : 0;
-}
-
-/* Whether a slot has the bytes that the record says; 1, 0 or -errno. */
-static int slot_holds(struct replay *r, uint32_t slot, uint64_t hash)
-{
-	uint32_t last;
-	int e;
-
-	if (slot >= r->file_slots || !blockmap_find(&r->last, slot, &last) || last != r->data_count)
-		return 0;
-	e = io_pread(r->ov->staging.blocks, r->buf, SFT_BLOCK, (uint64_t)slot * SFT_BLOCK);
-	return e < 0 ? e : bytes_hash(r->buf, SFT_BLOCK, 0) == hash;
-}
-
-static int apply_verified(struct replay *r, struct overlay_entry *e, uint64_t length,
-			  uint32_t first, const uint32_t *slots, const uint64_t *hashes,
-			  uint32_t count)
-{
-	apply_length(r->ov, e, length);
+	if (blockmap_reserve(&r->last, count) < 0)
+		return -ENOMEM;
 	for (uint32_t i = 0; i < count; i++) {
-		int holds = slot_holds(r, slots[i], hashes[i]);
-
-		if (holds < 0)
-			return holds;
-		if (holds)
-			apply_data(r->ov, e, length, first + i, &slots[i], 1);
-		else
-			r->skipped = true;
+		r->doubts[r->doubt_count] = (struct doubt){ rec->begin, hashes[i] };
+		blockmap_put(&r->last, slots[i], r->doubt_count++);
 	}
 	return 0;
 }
@@ -176,13 +155,13 @@ static int apply_verified(struct replay *r, struct overlay_entry *e, uint64_t le
 static int replay_blocks(struct replay *r, struct journal_record *rec)
 {
 	const bool hashed = rec->type == JOURNAL_DATA;
-	const bool trusted = rec->end <= r->trusted_end;
+	const bool trusted = rec->end <= r->synced;
 	uint32_t id, *slots = NULL;
 	uint64_t *hashes = NULL;
 	struct overlay_entry *e = get_entry(r, rec, &id);
 	uint32_t first = journal_get_u32(rec), count = journal_get_u32(rec);
 	uint64_t length = journal_get_u64(rec);
-	int result = -ENOMEM;
+	int result = 0;
 
 	if (!e || rec->bad || length > OVERLAY_SIZE_MAX || (!hashed && !trusted) ||
 	    rec->left != (size_t)count * (hashed ? 12 : 4) ||
@@ -191,22 +170,20 @@ static int replay_blocks(struct replay *r, struct journal_record *rec)
 	slots = malloc(((size_t)count + 1) * sizeof(*slots));
 	hashes = malloc(((size_t)count + 1) * sizeof(*hashes));
 	if (!slots || !hashes || blockmap_reserve(&e->blocks, count) < 0)
-		goto out;
-	for (uint32_t i = 0; i < count; i++)
+		result = -ENOMEM;
+	for (uint32_t i = 0; result == 0 && i < count; i++) {
 		slots[i] = journal_get_u32(rec);
-	for (uint32_t i = 0; hashed && i < count; i++)
-		hashes[i] = journal_get_u64(rec);
-	result = 0;
-	r->data_count += !trusted;
-	for (uint32_t i = 0; i < count; i++) {
-		if (slots[i] == UINT32_MAX)
+		if (slots[i] >= SLOTS_MAX || (trusted && slots[i] >= r->file_slots))
 			result = damaged();
+		else if (slots[i] >= r->named)
+			r->named = slots[i] + 1ull;
 	}
-	if (result == 0 && trusted)
+	for (uint32_t i = 0; result == 0 && hashed && i < count; i++)
+		hashes[i] = journal_get_u64(rec);
+	if (result == 0 && !trusted)
+		result = doubt(r, rec, slots, hashes, count);
+	if (result == 0)
 		apply_data(r->ov, e, length, first, slots, count);
-	else if (result == 0)
-		result = apply_verified(r, e, length, first, slots, hashes, count);
-out:
 	free(slots);
 	free(hashes);
 	return result;
@@ -258,30 +235,26 @@ static int replay_remove(struct replay *r, struct journal_record *rec)
 
 static int replay_rename(struct replay *r, struct journal_record *rec)
 {
-	uint32_t id, replaced = SFT_NO_ID, len;
+	uint32_t id, len;
 	struct overlay_entry *e = get_entry(r, rec, &id);
 	uint32_t shard = journal_get_u32(rec);
 	bool scratch = journal_get_u32(rec);
-	uint32_t replaced_jid = journal_get_u32(rec);
 	const char *name = journal_get_string(rec, &len);
 	uint32_t holder = names_find(r->ov, shard, scratch, name, len);
 
 	if (!e || rec->bad || (!scratch && !shard_is_there(r, shard)) ||
 	    (!scratch && overlay_check_name(name, len, NULL) < 0))
 		return damaged();
-	if (replaced_jid != SFT_NO_ID && (!blockmap_find(&r->ids, replaced_jid, &replaced) ||
-					  !r->ov->entries[replaced]->pub.live || replaced == id))
-		return damaged();
-	if (holder != SFT_NO_ID && holder != id && holder != replaced)
+	if (holder != SFT_NO_ID && holder != id)
 		return damaged();
 	char *copy = malloc((size_t)len + 1);
-	if (!copy || state_reserve(r->ov) < 0) {
+	if (!copy || state_reserve(r->ov, 1) < 0) {
 		free(copy);
 		return -ENOMEM;
 	}
 	memcpy(copy, name, len);
 	copy[len] = '\0';
-	apply_rename(r->ov, id, copy, len, scratch, shard, replaced);
+	apply_rename(r->ov, id, copy, len, scratch, shard);
 	return 0;
 }
 
@@ -323,13 +296,12 @@ static int nothing_to_do(struct replay *r, struct journal_record *rec)
 }
 
 static replay_one *const replays[] = {
-	[JOURNAL_HEADER] = nothing_to_do,    [JOURNAL_BIND] = replay_bind,
-	[JOURNAL_CREATE] = replay_create,    [JOURNAL_DATA] = replay_blocks,
-	[JOURNAL_BLOCKS] = replay_blocks,    [JOURNAL_LENGTH] = replay_length,
-	[JOURNAL_DECLARE] = replay_declare,  [JOURNAL_REMOVE] = replay_remove,
-	[JOURNAL_RENAME] = replay_rename,    [JOURNAL_METADATA] = replay_metadata,
-	[JOURNAL_SYNC] = nothing_to_do,	     [JOURNAL_PREPARED] = nothing_to_do,
-	[JOURNAL_CANCELLED] = nothing_to_do,
+	[JOURNAL_HEADER] = nothing_to_do,   [JOURNAL_BIND] = replay_bind,
+	[JOURNAL_CREATE] = replay_create,   [JOURNAL_DATA] = replay_blocks,
+	[JOURNAL_BLOCKS] = replay_blocks,   [JOURNAL_LENGTH] = replay_length,
+	[JOURNAL_DECLARE] = replay_declare, [JOURNAL_REMOVE] = replay_remove,
+	[JOURNAL_RENAME] = replay_rename,   [JOURNAL_METADATA] = replay_metadata,
+	[JOURNAL_SYNC] = nothing_to_do,	    [JOURNAL_PREPARED] = nothing_to_do,
 };
 
 static int replay_records(struct replay *r, struct sft_error *err)
@@ -339,7 +311,12 @@ static int replay_records(struct replay *r, struct sft_error *err)
 	int e = journal_open(&reader, r->ov->staging.journal);
 
 	for (unsigned long n = 1; e >= 0 && (e = journal_next(&reader, &rec)) > 0; n++) {
-		if (rec.type >= sizeof(replays) / sizeof(replays[0]) || !replays[rec.type])
+		if (rec.begin >= r->end) {
+			e = 0;
+			break;
+		}
+		if (rec.bad || rec.type >= sizeof(replays) / sizeof(replays[0]) ||
+		    !replays[rec.type])
 			e = damaged();
 		else
 			e = replays[rec.type](r, &rec);
@@ -356,122 +333,214 @@ static int replay_records(struct replay *r, struct sft_error *err)
 		     : 0;
 }
 
-/* An editor may have died between putting the old tensor aside and writing the new one. */
-static void note_put_aside(struct sft_overlay *ov, const struct sft_entry *e)
+/* ---- the end of what counts ---- */
+
+/* Whether a slot holds what the record says; 1, 0 or -errno. `buf` has room for a block. */
+static int holds(const struct replay *r, uint32_t slot, uint64_t hash, unsigned char *buf)
+{
+	int e;
+
+	if (slot >= r->file_slots)
+		return 0;
+	e = io_pread(r->ov->staging.blocks, buf, SFT_BLOCK, (uint64_t)slot * SFT_BLOCK);
+	if (e == -EIO && slot == r->file_slots - 1)
+		return 0; /* it is there in part */
+	return e < 0 ? e : bytes_hash(buf, SFT_BLOCK, 0) == hash;
+}
+
+/* The first frame that names a slot in use which does not hold what it says, into *first, which is
+ * left alone if there is none. -errno. */
+static int find_wrong(const struct replay *r, uint64_t *first)
+{
+	unsigned char *buf = r->doubt_count ? malloc(SFT_BLOCK) : NULL;
+	int e = r->doubt_count && !buf ? -ENOMEM : 0;
+
+	for (uint32_t id = 0; buf && e >= 0 && id < r->ov->count; id++) {
+		const struct blockmap *map = &r->ov->entries[id]->blocks;
+
+		for (uint32_t i = 0; e >= 0 && i < map->capacity; i++) {
+			uint32_t slot = map->places[i].slot, at;
+
+			if (slot == UINT32_MAX || !blockmap_find(&r->last, slot, &at) ||
+			    r->doubts[at].frame >= *first)
+				continue;
+			e = holds(r, slot, r->doubts[at].hash, buf);
+			if (e == 0)
+				*first = r->doubts[at].frame;
+		}
+	}
+	free(buf);
+	return e < 0 ? e : 0;
+}
+
+static void replay_free(struct replay *r)
+{
+	blockmap_free(&r->ids);
+	blockmap_free(&r->last);
+	free(r->doubts);
+	r->doubts = NULL;
+	r->doubt_count = r->doubt_capacity = r->next_id = 0;
+}
+
+/* Replay as much as is whole; r->end says how much that is. */
+static int replay_whole(struct replay *r, struct sft_error *err)
+{
+	for (int attempt = 1;; attempt++) {
+		uint64_t end = r->end;
+		int e = replay_records(r, err);
+
+		if (e == 0)
+			e = find_wrong(r, &end);
+		if (e < 0 || end == r->end)
+			return e;
+		r->end = attempt < ATTEMPTS ? end : r->synced;
+		replay_free(r);
+		state_clear(r->ov);
+		e = state_load(r->ov, err);
+		if (e < 0)
+			return e;
+	}
+}
+
+/* ---- scratch files ---- */
+
+/* Whether a scratch file is a committed tensor that was put aside, as editors do before they write
+ * it anew, and its name is free again. A key with a slash in front is no file's name: that tensor
+ * was removed while it was open. */
+static bool can_come_back(const struct sft_overlay *ov, const struct sft_entry *e)
 {
 	const struct sft_tensor *c = e->committed;
+
+	return c && (e->name_len == 0 || e->name[0] != '/') &&
+	       names_find(ov, c->shard, false, c->name, c->name_len) == SFT_NO_ID;
+}
+
+static int bring_back(struct sft_overlay *ov, uint32_t id)
+{
+	const struct sft_tensor *c = ov->entries[id]->pub.committed;
+	char *copy = malloc((size_t)c->name_len + 1);
 	struct sft_quoted was, is;
 
-	/* A key with a slash in front is no file's name: that tensor was removed while it was open.
-	 */
-	if (c && (e->name_len == 0 || e->name[0] != '/') &&
-	    names_find(ov, c->shard, false, c->name, c->name_len) == SFT_NO_ID)
-		overlay_note(ov,
-			     "tensor %s was put aside as %s when the process died, and is deleted "
-			     "by what is staged",
-			     sft_quote(&was, c->name, c->name_len),
-			     sft_quote(&is, e->name, e->name_len));
+	if (!copy || state_reserve(ov, 0) < 0) {
+		free(copy);
+		return -ENOMEM;
+	}
+	memcpy(copy, c->name, c->name_len);
+	copy[c->name_len] = '\0';
+	overlay_note(ov, "tensor %s, which was put aside as %s when the process died, is back",
+		     sft_quote(&was, c->name, c->name_len),
+		     sft_quote(&is, ov->entries[id]->pub.name, ov->entries[id]->pub.name_len));
+	apply_rename(ov, id, copy, c->name_len, false, c->shard);
+	return 0;
 }
 
 /* Scratch files do not outlive their process. The journal has to forget them too, before another
  * one of the same key is made. */
-static void drop_scratch(struct sft_overlay *ov)
+static int drop_scratch(struct sft_overlay *ov)
 {
-	for (uint32_t id = 0; id < ov->count; id++) {
-		if (!ov->entries[id]->pub.live || !ov->entries[id]->pub.scratch)
+	int r = 0;
+
+	for (uint32_t id = 0; r == 0 && id < ov->count; id++) {
+		const struct sft_entry *e = &ov->entries[id]->pub;
+
+		if (!e->live || !e->scratch)
 			continue;
-		note_put_aside(ov, &ov->entries[id]->pub);
-		apply_remove(ov, id);
+		if (can_come_back(ov, e))
+			r = bring_back(ov, id);
+		else
+			apply_remove(ov, id);
 		ov->staging.rewrite = true;
 	}
+	return r;
 }
 
-/* Which slots are in use; none may be twice. */
-static int collect_slots(struct replay *r, struct sft_error *err)
-{
-	struct sft_overlay *ov = r->ov;
-	uint8_t *used = calloc((size_t)r->file_slots / 8 + 1, 1);
-	int e = used ? 0 : -ENOMEM;
+/* ---- slots ---- */
 
-	for (uint32_t id = 0; e == 0 && id < ov->count; id++) {
+/* Which slots are in use; none may be twice. */
+static int mark_slots(const struct replay *r, uint32_t end, uint8_t *used, struct sft_error *err)
+{
+	const struct sft_overlay *ov = r->ov;
+
+	for (uint32_t id = 0; id < ov->count; id++) {
 		const struct blockmap *map = &ov->entries[id]->blocks;
 
-		for (uint32_t i = 0; e == 0 && i < map->capacity; i++) {
+		for (uint32_t i = 0; i < map->capacity; i++) {
 			uint32_t slot = map->places[i].slot;
 
 			if (slot == UINT32_MAX)
 				continue;
-			if (slot >= r->file_slots || bit_get(used, slot))
-				e = sft_fail(err, EBADMSG, "the journal in %s is damaged: slot %u",
-					     ov->staging.path, slot);
-			else
-				bit_set(used, slot);
+			if (slot >= end || bit_get(used, slot))
+				return sft_fail(err, EBADMSG,
+						"the journal in %s is damaged: slot %u",
+						ov->staging.path, slot);
+			bit_set(used, slot);
 		}
 	}
-	if (e == 0)
-		e = slots_set(&ov->slots, (uint32_t)r->file_slots, used);
-	free(used);
-	return e;
+	return 0;
 }
 
 /*
- * Where a block was left out, the one that stays may have bytes behind the end of its tensor, which
- * must not come back when it grows.
+ * Set up the slots. The blocks file ends with the last slot that any record names: what follows it
+ * was written by a step that death has cut short. Nor does it end with a part of a slot.
  */
-static int cut_tails(struct sft_overlay *ov, struct sft_error *err)
+static int collect_slots(const struct replay *r, struct sft_error *err)
 {
-	int e = 0;
+	struct sft_overlay *ov = r->ov;
+	uint32_t end = (uint32_t)(r->named < r->file_slots ? r->named : r->file_slots);
+	uint8_t *used = calloc((size_t)end / 8 + 1, 1);
+	int e = used ? mark_slots(r, end, used, err) : -ENOMEM;
 
-	for (uint32_t id = 0; e == 0 && id < ov->count; id++) {
-		bool done;
-
-		if (ov->entries[id]->pub.live)
-			e = edit_cut_tail(ov, id, ov->entries[id]->pub.nbytes, &done, err);
-	}
+	if (e == 0)
+		e = slots_set(&ov->slots, end, used, r->file_blocks);
+	free(used);
+	if (e == 0)
+		e = io_ftruncate(ov->staging.blocks, (uint64_t)end * SFT_BLOCK);
 	return e;
+}
+
+static int count_slots(struct replay *r, struct sft_error *err)
+{
+	const struct staging *s = &r->ov->staging;
+	struct stat st;
+
+	if (fstat(s->blocks, &st) < 0)
+		return sft_fail(err, errno, "cannot read the staging: %s", strerror(errno));
+	r->file_slots = (uint64_t)st.st_size / SFT_BLOCK + (st.st_size % SFT_BLOCK != 0);
+	r->file_blocks = (uint64_t)st.st_blocks * 512 / SFT_BLOCK;
+	return 0;
 }
 
 int journal_replay(struct sft_overlay *ov, const struct journal_summary *sum, struct sft_error *err)
 {
-	struct replay r = { .ov = ov, .trusted_end = sum->synced };
+	struct replay r = { .ov = ov, .end = sum->end, .synced = sum->synced };
 	struct staging *s = &ov->staging;
-	struct stat st;
-	int e;
+	int e = count_slots(&r, err);
 
-	if (fstat(s->blocks, &st) < 0)
-		return sft_fail(err, errno, "cannot read the staging: %s", strerror(errno));
-	r.file_slots = (uint64_t)st.st_size / SFT_BLOCK;
-	if (r.file_slots > SLOTS_MAX)
-		return sft_fail(err, EFBIG, "the blocks in %s are more than can be", s->path);
-	r.buf = malloc(SFT_BLOCK);
-	e = r.buf ? 0 : -ENOMEM;
 	/* Whoever wrote the last SYNC may have died while it was on its way to the disk; from here
 	 * on it is taken for durable. */
 	if (e == 0 && sum->synced)
 		e = io_fdatasync(s->journal);
 	if (e == 0)
-		e = find_last(&r);
+		e = replay_whole(&r, err);
 	if (e == 0)
-		e = replay_records(&r, err);
-	if (e == 0) {
-		drop_scratch(ov);
+		e = drop_scratch(ov);
+	if (e == 0)
 		e = collect_slots(&r, err);
-	}
-	free(r.buf);
-	blockmap_free(&r.ids);
-	blockmap_free(&r.last);
+	ov->next_journal_id = r.next_id;
+	replay_free(&r);
 	if (e < 0)
 		return sft_fail(err, -e, "%s", strerror(-e));
-	ov->next_journal_id = r.next_id;
-	s->journal_end = sum->end;
+	if (r.end < sum->end)
+		overlay_note(ov,
+			     "the last %llu bytes of the journal are left out: not all of what "
+			     "they write is on disk, as after a power cut",
+			     (unsigned long long)(sum->end - r.end));
+	s->journal_end = r.end;
 	s->synced_end = sum->synced;
 	s->rewrite_at = JOURNAL_COMPACT_MIN;
 	s->stale_blocks = true;
-	if (io_ftruncate(s->journal, sum->end) < 0)
+	/* What is left out must not come back between what is appended from now on. */
+	if (r.end < sum->end || sum->left_out)
 		s->rewrite = true;
-	if (r.skipped) {
-		s->rewrite = true;
-		e = cut_tails(ov, err);
-	}
-	return e;
+	return 0;
 }

@@ -386,6 +386,40 @@ uint64_t sft_overlay_generation(const struct sft_overlay *ov);
 
 /* Every change: ENOSPC, EDQUOT, EIO of the staging, with nothing changed; ENOMEM. */
 
+/* One of several changes that are made as one step. */
+struct sft_change {
+	enum sft_change_kind {
+		SFT_CREATE, /* a new tensor or scratch file */
+		SFT_RENAME, /* between tensor and scratch, too */
+		SFT_REMOVE,
+		SFT_DECLARE,	  /* dtype and shape; a mismatch is a problem, not an error */
+		SFT_SET_METADATA, /* of a shard; `present` false removes it; copied */
+	} kind;
+	uint32_t id;	/* whose; of CREATE it is set, to the new one's */
+	uint32_t shard; /* CREATE, RENAME: SFT_SHARD_AUTO or the shard to be in; METADATA: whose */
+	const char *name; /* CREATE, RENAME; copied */
+	size_t name_len;
+	bool scratch;	       /* CREATE, RENAME: `name` is the caller's own key */
+	bool declared;	       /* CREATE: dtype and shape are declared */
+	enum sft_dtype dtype;  /* DECLARE, CREATE */
+	const uint64_t *shape; /* the same; copied */
+	uint32_t rank;
+	uint64_t nbytes;		     /* CREATE: its length, of zeros */
+	const struct sft_metadata *metadata; /* SET_METADATA */
+};
+
+/*
+ * Make all the changes, in their order, or none: after a failure, a kill, a power cut nobody sees a
+ * part of them. A name is free if the changes before have taken it from its tensor; a tensor is
+ * renamed or removed once in a step. A renamed tensor keeps its shard with SFT_SHARD_AUTO; one that
+ * comes from scratch and has none gets one. EEXIST: a name is taken; EINVAL: it is no valid UTF-8
+ * or is "__metadata__", or an id is not live; EFBIG.
+ */
+int sft_overlay_change(struct sft_overlay *ov, struct sft_change *changes, size_t count,
+		       struct sft_error *err);
+
+/* Single changes: sft_overlay_change() with one. */
+
 /* A new empty tensor, or scratch file. EEXIST where the name is taken; EINVAL where it is no valid
  * UTF-8 or is "__metadata__". `shard` is SFT_SHARD_AUTO or the shard to be in. */
 int sft_overlay_create(struct sft_overlay *ov, const char *name, size_t len, bool scratch,
@@ -398,11 +432,8 @@ int sft_overlay_truncate(struct sft_overlay *ov, uint32_t id, uint64_t nbytes,
 int sft_overlay_declare(struct sft_overlay *ov, uint32_t id, enum sft_dtype dtype,
 			const uint64_t *shape, uint32_t rank, struct sft_error *err);
 int sft_overlay_remove(struct sft_overlay *ov, uint32_t id, struct sft_error *err);
-/*
- * Rename, between tensor and scratch too. `replaced` is the live entry that has the name now, or
- * SFT_NO_ID; it is removed in the same step. The tensor keeps its shard unless `shard` says another
- * (SFT_SHARD_AUTO: keep; one that comes from scratch and has none gets one).
- */
+/* Rename; `replaced` is the live entry that has the name now, or SFT_NO_ID, and is removed in the
+ * same step. */
 int sft_overlay_rename(struct sft_overlay *ov, uint32_t id, const char *name, size_t len,
 		       bool scratch, uint32_t shard, uint32_t replaced, struct sft_error *err);
 /* Replace a shard's metadata; `present` false removes it. Copied. */

@@ -127,7 +127,7 @@ void slots_synced(struct slots *s)
 		memset(s->fresh, 0, (size_t)s->cap / 8 + 1);
 }
 
-int slots_set(struct slots *s, uint32_t end, const uint8_t *used)
+int slots_set(struct slots *s, uint32_t end, const uint8_t *used, uint64_t have)
 {
 	int r = reserve(s, end);
 
@@ -137,7 +137,7 @@ int slots_set(struct slots *s, uint32_t end, const uint8_t *used)
 	s->unused_count = s->pending_count = s->punched = 0;
 	if (s->fresh)
 		memset(s->fresh, 0, (size_t)s->cap / 8 + 1);
-	for (uint32_t i = 0; i < end; i++) {
+	for (uint32_t i = 0; i < end && s->pending_count < have; i++) {
 		if (!bit_get(used, i))
 			s->pending[s->pending_count++] = i;
 	}

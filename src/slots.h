@@ -4,8 +4,7 @@
 
 #include "overlay.h"
 
-/* 16 TiB of staged bytes; it bounds what a damaged blocks file can cost in memory, to 2.1 GiB. */
-#define SLOTS_MAX (1u << 28)
+#define SLOTS_MAX (1u << 28) /* 16 TiB of staged bytes */
 
 /*
  * Take `count` slots, in ascending order, into `out`: those given back first, then new ones at the
@@ -24,9 +23,10 @@ void slots_synced(struct slots *s);
 
 /*
  * Set up for a file of `end` slots, of which those with a bit in `used` are in use. The others are
- * pending: the records that gave them up need not be durable. -ENOMEM.
+ * pending: the records that gave them up need not be durable; but no more than `have`, as many as
+ * have room on the disk, since the rest are holes that nobody misses. -ENOMEM.
  */
-int slots_set(struct slots *s, uint32_t end, const uint8_t *used);
+int slots_set(struct slots *s, uint32_t end, const uint8_t *used, uint64_t have);
 void slots_free(struct slots *s);
 
 /* Where many slots are unused, or with `all` where any are, give their space back to the file

@@ -174,7 +174,7 @@ void staging_close_files(struct staging *s)
 		close(s->blocks);
 	s->journal = s->blocks = -1;
 	s->journal_end = s->synced_end = s->allocated = 0;
-	s->rewrite = s->linked = s->stale_blocks = false;
+	s->rewrite = s->stale_blocks = false;
 }
 
 void staging_close(struct staging *s)

@@ -443,7 +443,7 @@ static void test_a_large_state_survives_compaction(void **state)
 						   (uint64_t)i * 5 * SFT_BLOCK + 100, NULL),
 				 0);
 	}
-	assert_int_equal(journal_rewrite(ov, true, NULL), 0);
+	assert_int_equal(journal_rewrite(ov, NULL), 0);
 	sft_overlay_free(ov);
 	ov = overlay_open(p.source, NULL);
 	for (unsigned i = 0; i < 30000; i++) {

@@ -16,7 +16,6 @@
 #include <string.h>
 
 #define PENDING_MAX 256u /* slots (16 MiB) that may wait for a sync before we do one for them */
-#define DISK_BLOCK 4096u /* bytes that file systems give out at least */
 #define SLOTS_INLINE 32u /* blocks of a write that need no memory of their own */
 
 int edit_begin(struct sft_overlay *ov, struct sft_error *err)

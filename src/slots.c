@@ -8,16 +8,15 @@
  *   power cut may leave the journal with D and without G, and then the slot's bytes are what was
  *   promised by a sync. So it is `pending` until the next sync, and `unused` only then: from there
  *   on every journal that a crash can leave holds G, whose replay frees the slot again.
- * - Fresh: every record that names it in its present life lies behind the last SYNC, and replay
- *   applies such a record only to slots that still have the hash it gives. Written over, the old
- *   record fails its hash and is skipped: its bytes were never promised. If the hash happens to
- *   hold, the bytes are the same ones. After the death of the process alone the whole journal is
- *   there, with G behind the skipped record, so nothing live is missed. (Earlier lives ended with a
- *   durable G, as above.) So a fresh slot is `unused` at once.
- * - A SYNC that follows makes all records before it trusted, also those that would fail their hash;
- *   but then it makes the G behind each of them durable as well. Only where replay itself has
- *   skipped records without having seen a G (after a power cut) must the journal be written anew
- *   before any SYNC: staging.rewrite.
+ * - Fresh: every record that names it in its present life comes after the last SYNC, and its bytes
+ *   were never promised to outlive a power cut. If one leaves the journal with such a record R and
+ *   without the G that gave the slot up, R fails the hash that it gives, and the journal ends
+ * before R (replay.c). After the death of the process alone the whole journal is there, G with it,
+ * and R is not asked. (Earlier lives ended with a durable G, as above.) So a fresh slot is `unused`
+ * at once; otherwise a program that writes in small pieces would stage each block many times.
+ * - A SYNC that follows makes all records before it trusted, R too; but then it makes G durable as
+ *   well. What replay has left out is not in the journal any more when a SYNC is written: the
+ *   journal is written anew first (staging.rewrite).
  */
 #include "slots.h"
 

@@ -5,6 +5,7 @@
 #include "overlay.h"
 
 #define SLOTS_MAX (1u << 28) /* 16 TiB of staged bytes */
+#define DISK_BLOCK 4096u     /* bytes of a slot that are written at least */
 
 /*
  * Take `count` slots, in ascending order, into `out`: those given back first, then new ones at the

@@ -88,15 +88,12 @@ static int describe_new(struct description *d, struct journal_record *rec)
 	return add_item(d, jid, &item);
 }
 
-static void describe_rename(struct description *d, struct described *item,
-			    struct journal_record *rec)
+static void describe_rename(struct described *item, struct journal_record *rec)
 {
-	uint32_t len, i;
+	uint32_t len;
 
 	(void)journal_get_u32(rec); /* the shard */
 	item->scratch = journal_get_u32(rec);
-	if (blockmap_find(&d->ids, journal_get_u32(rec), &i))
-		d->items[i].removed = true;
 	const char *name = journal_get_string(rec, &len);
 	sft_quote(&item->now, name, len);
 	item->renamed = strcmp(item->now.text, item->name.text) != 0;
@@ -129,7 +126,7 @@ static int describe_record(struct description *d, struct journal_record *rec)
 	if (rec->type == JOURNAL_REMOVE)
 		item->removed = true;
 	else if (rec->type == JOURNAL_RENAME)
-		describe_rename(d, item, rec);
+		describe_rename(item, rec);
 	else if (rec->type == JOURNAL_DECLARE)
 		item->declared = true;
 	else

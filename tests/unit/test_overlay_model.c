@@ -48,7 +48,7 @@ static void test_random_edits_are_what_the_model_says(void **state)
 		if (random_below(40) == 0)
 			assert_int_equal(sft_overlay_sync(ov, NULL), 0);
 		if (random_below(100) == 0 && ov->staging.journal >= 0)
-			assert_int_equal(journal_rewrite(ov, random_below(2), NULL), 0);
+			assert_int_equal(journal_rewrite(ov, NULL), 0);
 		if (random_below(10) == 0)
 			compare(&m, ov);
 		if (random_below(60) == 0)

@@ -54,7 +54,7 @@ for kind in index plain; do
         "$(stat -c '%i %y' "$T"/dir/s[13]* "$T"/dir/*.json 2>/dev/null)"
     check_eq "$kind, bytes: no staging is left" "" "$(ls -A "$T/dir" | grep '^\.')"
 
-    # A rename keeps the shard; a new tensor has that of the one before it.
+    # A rename keeps the shard; a new tensor has that of the committed one before it.
     edit_start "$T/dir" "$T/mnt"
     check "$kind: rename" mv "$T/mnt/b" "$T/mnt/zz"
     check "$kind: new, in the middle" cp "$T/mnt/c" "$T/mnt/ee"
@@ -62,7 +62,7 @@ for kind in index plain; do
     check "$kind: new, the first" cp "$T/mnt/c" "$T/mnt/a"
     check_eq "$kind: the sidecar has the shard" '"s2.safetensors"' "$(jq .file "$T/mnt/ee.json")"
     commits "$kind, names" "$T/mnt" "$T/dir"
-    check_eq "$kind: shards of zz ee zzz a" 1211 "$(where zz ee zzz a)"
+    check_eq "$kind: shards of zz ee zzz a" 1231 "$(where zz ee zzz a)"
     index_follows "$kind, names"
     canonical "$kind, names" "$T"/dir/s1.safetensors "$T"/dir/s2.safetensors
 

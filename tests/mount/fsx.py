@@ -43,6 +43,7 @@ class Test:
     def adopt(self):
         for worker in self.workers:
             for name, t in worker.files.items():
+                t.origin = None if is_scratch(name) else name
                 if not is_scratch(name):
                     t.declared, t.born = None, self.mount.committed[names.decode(name.encode())]
 
@@ -153,7 +154,8 @@ class Test:
                 if name.startswith(f"t{worker.number}."):
                     with open(t["path"], "rb") as file:
                         data = b"".join(reader.pieces(t, file))
-                    worker.files[names.encode(name).decode()] = Tensor(data, None, (t["dtype"], t["shape"]))
+                    file_name = names.encode(name).decode()
+                    worker.files[file_name] = Tensor(data, None, (t["dtype"], t["shape"]), file_name)
 
     def round(self):
         """One round of edits, and what follows it."""

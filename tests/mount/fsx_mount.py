@@ -42,13 +42,14 @@ def expect(condition, *message):
 
 
 class Tensor:
-    """What the model knows of a file: bytes, what a sidecar declared, what was committed with it."""
+    """What the model knows of a file: bytes, what a sidecar declared, what was committed with it, and the
+    file name of the committed tensor that it is."""
 
-    def __init__(self, data=b"", declared=None, born=None):
-        self.data, self.declared, self.born = bytearray(data), declared, born
+    def __init__(self, data=b"", declared=None, born=None, origin=None):
+        self.data, self.declared, self.born, self.origin = bytearray(data), declared, born, origin
 
     def copy(self):
-        return Tensor(self.data, self.declared, self.born)
+        return Tensor(self.data, self.declared, self.born, self.origin)
 
 
 def nbytes_of(dtype, shape):

@@ -159,7 +159,8 @@ class Worker:
         data = self.some_bytes()
         if name in self.files:  # as programs do that save
             fd = self.open(name, os.O_WRONLY | os.O_TRUNC,
-                           {name: Tensor(b"", self.files[name].declared, self.files[name].born)})
+                           {name: Tensor(b"", self.files[name].declared, self.files[name].born,
+                                          self.files[name].origin)})
         else:
             fd = self.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, {name: Tensor()})
         try:
@@ -362,32 +363,39 @@ class Worker:
                                    {name: t})
 
     def settle(self):
-        """After a kill: what was under way has been done, or not, or in part; scratch is gone."""
+        """After a kill: what was under way has been done, or not, or in part. Scratch is gone, but a committed
+        tensor that was scratch is back under its name, if that is free."""
+        torn, self.torn = self.torn or {}, None
+        aside = [(t, []) for name, t in self.files.items() if is_scratch(name) and name not in torn]
+        aside += [(t, [None]) for name in torn if is_scratch(name) for t in torn[name] if t]
         for name in [n for n in self.files if is_scratch(n)]:
             del self.files[name]
         for name in os.listdir(self.mount.mnt):
-            if is_scratch(name):
-                os.unlink(self.path(name))
-        torn, self.torn = self.torn or {}, None
+            expect(not is_scratch(name) or not name.startswith(f".t{self.number}."), f"{name} is there")
         there = self.listed()
+        for t, otherwise in aside:
+            if t.origin and t.origin not in self.files:
+                torn.setdefault(t.origin, otherwise).append(t)
         for name, candidates in torn.items():
-            if is_scratch(name):
-                continue
-            if name not in there:
-                expect(None in candidates, f"{name} is gone")
-                self.files.pop(name, None)
-                continue
-            with open(self.path(name), "rb") as file:
-                data = file.read()
-            with open(self.path(name + ".json"), "rb") as file:
-                about = json.load(file)
-            expect(any(t is not None and mixes(data, t.data, candidates) for t in candidates),
-                   f"{name}: neither what it was nor what it was to be")
-            for t in candidates:
-                if t is not None:
-                    self.files[name] = Tensor(data, t.declared, t.born)
-                    if self.effective(name) == (about["dtype"], about["shape"]):
-                        break
+            if not is_scratch(name):
+                self.settle_one(name, candidates, there)
+
+    def settle_one(self, name, candidates, there):
+        if name not in there:
+            expect(None in candidates, f"{name} is gone")
+            self.files.pop(name, None)
+            return
+        with open(self.path(name), "rb") as file:
+            data = file.read()
+        with open(self.path(name + ".json"), "rb") as file:
+            about = json.load(file)
+        expect(any(t is not None and mixes(data, t.data, candidates) for t in candidates),
+               f"{name}: neither what it was nor what it was to be")
+        for t in candidates:
+            if t is not None:
+                self.files[name] = Tensor(data, t.declared, t.born, t.origin)
+                if self.effective(name) == (about["dtype"], about["shape"]):
+                    break
 
 
 def mixes(data, wanted, candidates):

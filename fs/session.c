@@ -188,6 +188,19 @@ static void collect_mapped(struct fs *fs)
 	sft_buf_free(&paths);
 }
 
+/* Which signals end us: those that whoever started us has not ignored, as nohup ignores SIGHUP.
+ * Libfuse goes by the same rule. */
+static void ending_signals(sigset_t *set)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
+	struct sigaction inherited;
+
+	sigemptyset(set);
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (sigaction(numbers[i], NULL, &inherited) == 0 && inherited.sa_handler != SIG_IGN)
+			sigaddset(set, numbers[i]);
+}
+
 /*
  * A signal ends a read-only mount at once. An edit mount first tries an ordinary unmount, while it
  * still serves: the kernel then hands over what programs have written through mappings. Where files
@@ -198,10 +211,7 @@ static void *end_on_signal(void *ctx)
 	struct fs *fs = ctx;
 	sigset_t set;
 	int number;
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	ending_signals(&set);
 	if (sigwait(&set, &number) != 0)
 		return NULL;
 	atomic_store(&fs->ended_by_signal, true);
@@ -228,14 +238,11 @@ static int watch_signals(struct fs *fs, pthread_t *thread)
 {
 	sigset_t set;
 	struct sigaction action = { .sa_handler = wake };
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
 	if (!fs->overlay)
 		return fuse_set_signal_handlers(fs->se);
 	signal(SIGPIPE, SIG_IGN);
 	sigaction(SIGUSR1, &action, NULL);
+	ending_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL); /* in every thread; only sigwait takes them */
 	fs->main_thread = pthread_self();
 	return pthread_create(thread, NULL, end_on_signal, fs) == 0 ? 0 : -1;

@@ -13,6 +13,7 @@
 
 set -u -o pipefail
 export LC_ALL=C
+umask 022
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 SLOW=${SFT_SLOW:-1}
@@ -243,11 +244,9 @@ mount_try() {
     [ -e "$mnt" ] || mkdir -p "$mnt"
     log=$(mktemp "$T/log.XXXXXX")
     daemon_log[$mnt]=$log
-    # With job control a background process does not begin with SIGINT ignored.
-    set -m
-    "$SAFETENSORFS" "$source" "$mnt" -f "$@" >"$log.out" 2>"$log" </dev/null &
+    # Ignored signals are inherited: SIGINT by what runs in the background, SIGHUP from nohup.
+    env --default-signal=HUP,INT,TERM "$SAFETENSORFS" "$source" "$mnt" -f "$@" >"$log.out" 2>"$log" </dev/null &
     daemon_pid[$mnt]=$!
-    set +m
     wait_until mount_settled "$mnt" || {
         kill -KILL "${daemon_pid[$mnt]}"
         fail "mounting $source on $mnt takes too long"

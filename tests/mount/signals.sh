@@ -40,6 +40,25 @@ check "while reading: unmounted" is_unmounted "$T/mnt"
 # Other signals do not end it, SIGPIPE above all.
 mount_start "$T/a.safetensors" "$T/mnt"
 kill -s PIPE "${daemon_pid[$T/mnt]}"
-check "SIGPIPE: still there" cat "$T/mnt/lm_head.weight"
+check "SIGPIPE: still there" cksum "$T/mnt/lm_head.weight"
 mount_stop "$T/mnt"
+
+# What whoever starts it had ignored stays ignored, as nohup has SIGHUP; the others count.
+for options in ro edit; do
+    for pair in 'HUP TERM' 'TERM HUP' 'INT TERM'; do
+        read -r ignored other <<<"$pair"
+        check "SIG$ignored ignored, $options: mounted" env --ignore-signal="$ignored" --default-signal="$other" \
+            "$SAFETENSORFS" "$T/a.safetensors" "$T/mnt" -o "$options"
+        pid=$("$SAFETENSORFS" status --json "$T/mnt" | jq .pid)
+        kill -s "$ignored" "$pid"
+        for ((i = 0; i < 30; i++)); do
+            pause
+        done
+        check "SIG$ignored ignored, $options: still mounted" is_mounted "$T/mnt"
+        check "SIG$ignored ignored, $options: still there" cksum "$T/mnt/lm_head.weight"
+        kill -s "$other" "$pid"
+        check "SIG$ignored ignored, $options: SIG$other ends it" wait_until is_gone "$pid"
+        check "SIG$ignored ignored, $options: unmounted" is_unmounted "$T/mnt"
+    done
+done
 finish

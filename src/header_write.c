@@ -76,7 +76,7 @@ static int place(struct plan_tensor *tensors, size_t count, struct sft_error *er
 int header_write(struct plan_tensor *tensors, size_t count, const struct sft_metadata *metadata,
 		 struct sft_buf *out, struct sft_error *err)
 {
-	static const char spaces[8] = "        ";
+	static const char spaces[] = "        ";
 	const size_t start = out->len;
 	int r = plan_sort(tensors, count, compare_tensors);
 

@@ -146,7 +146,9 @@ class Writer:
         top = int(slots.max())
         expect(least <= top <= self.issued, f"{self.name}: numbers up to {top}, expected {least} to "
                f"{self.issued}")
-        expect(np.array_equal(slots, prefix(top)), f"{self.name}: holes below {top}")
+        holes = np.setdiff1d(prefix(top), slots)
+        expect(np.array_equal(slots, prefix(top)), f"{self.name}: {len(holes)} holes below {top}, {least} "
+               f"at least: {holes[:20].tolist()}")
         return top
 
 

@@ -12,6 +12,8 @@ mount_stop "$T/mnt"
 cp "$T/a.safetensors" "$T/before"
 sed 's/weight0/tensor1/' "$T/text" >"$T/new"
 truncate -s 120 "$T/new"
+# To rsync a file of the same size and the same second is the same file.
+touch -d '2001-02-03 04:05:06.7' "$T/new"
 expect committed "$T/before" >"$T/state.before"
 
 # have COMMAND: whether the programs that it uses are here; not all of them are everywhere.

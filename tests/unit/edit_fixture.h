@@ -85,6 +85,8 @@ static inline char *fixture_get(const char *path, size_t *len)
 	struct stat st;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
+	if (len)
+		*len = 0;
 	if (fd < 0)
 		return NULL;
 	if (fstat(fd, &st) < 0)

@@ -195,7 +195,7 @@ text = json.dumps({name * 2**19: {"dtype": "U8", "shape": [0], "data_offsets": [
 open(sys.argv[1], "wb").write(len(text).to_bytes(8, "little") + text)
 PY
 for glob in '*' '*a*a*a*a*a*a*a*a*b' '*?a*?a*?b' '*[!b]*[!b]*[!b]b' '*[é-龍]*[a-z]b' '*é*é*é*b'; do
-    run bash -c 'ulimit -s 256; exec timeout '$((10 * SLOW))' "$@"' - "$SAFETENSORFS" ls "$T/huge.safetensors" "$glob"
+    run bash -c 'ulimit -s 256; exec "$@"' - "$SAFETENSORFS" ls "$T/huge.safetensors" "$glob"
     check_eq "1 MB, $glob: exit status" "$([ "$glob" = '*' ] && echo 0 || echo 1)" "$rc"
 done
 

@@ -63,8 +63,10 @@ if type -P systemd-analyze >/dev/null; then
     mkdir "$T/units"
     cp /usr/local/share/doc/safetensorfs/examples/* "$T/units"
     check_eq "the units" 4 "$(ls "$T/units" | wc -l)"
+    # What it says of the distribution's units is not about ours.
     for unit in "$T"/units/*; do
-        check_eq "$(basename "$unit")" "" "$(systemd-analyze verify "$unit" 2>&1 || echo failed)"
+        check_eq "$(basename "$unit")" "" \
+            "$({ systemd-analyze verify "$unit" 2>&1 || echo failed; } | grep -vE '^(/usr)?/lib/systemd/')"
     done
     # It would have said so.
     sed 's/^Type=forking/Type=bogus/; s|^ExecStart=[^ ]*|&-not-there|' "$T/units/safetensorfs@.service" \

@@ -144,8 +144,10 @@ if unshare --mount --propagation private true 2>/dev/null; then
     done
 fi
 
-# In the namespace that is named, not in ours.
-if unshare --mount --propagation private true 2>/dev/null; then
+# In the namespace that is named, not in ours. Who enters one also gets its root: in a chroot that is
+# another one, in which our paths mean nothing.
+if unshare --mount --propagation private true 2>/dev/null &&
+    nsenter --mount=/proc/self/ns/mnt test -d "$T/mnt" 2>/dev/null; then
     edit_start "$source" "$T/mnt"
     coproc unshare --mount --propagation private sh -c 'echo; exec cat'
     other=$COPROC_PID

@@ -31,6 +31,7 @@ const char *advice_on_mounting(const char *said)
 		const char *said, *advice;
 	} table[] = {
 		{ "device not found", "; a container needs --device /dev/fuse" },
+		{ "device /dev/fuse not found", "; a container needs --device /dev/fuse" },
 		{ "open /dev/fuse: Permission denied",
 		  "; root may, or others where its mode is 666" },
 		{ "open /dev/fuse: Operation not permitted",

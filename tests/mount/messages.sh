@@ -88,7 +88,7 @@ if [ "$(id -u)" -eq 0 ] && unshare --mount --propagation private true 2>/dev/nul
     chown nobody "$T/mnt"
     as_user=(setpriv --reuid "$(id -u nobody)" --regid "$(id -u nobody)" --clear-groups)
     everybodys="mknod -m 666 $T/fuse c 10 229 && mount --bind $T/fuse /dev/fuse"
-    without "no /dev/fuse" "mount --bind $T/dev /dev" 'device not found.*; a container needs --device /dev/fuse$'
+    without "no /dev/fuse" "mount --bind $T/dev /dev" 'device .*not found.*; a container needs --device /dev/fuse$'
     if "${as_user[@]}" test -x "$SAFETENSORFS"; then
         without "a /dev/fuse of root's" "mknod -m 600 $T/roots c 10 229 && mount --bind $T/roots /dev/fuse" \
             'Permission denied; root may, or others where its mode is 666$' "${as_user[@]}"

@@ -98,7 +98,7 @@ refused() {
 }
 refused "root without CAP_SYS_ADMIN" 'Operation not permitted' \
     setpriv --bounding-set -sys_admin --inh-caps -sys_admin
-refused "no /dev/fuse" 'device not found' \
+refused "no /dev/fuse" 'device .*not found' \
     unshare --mount sh -c 'mount -t tmpfs none /dev && exec "$@"' -
 refused "a user who may not open /dev/fuse" 'Permission denied' \
     unshare --mount sh -c 'mknod -m 600 "$0/fuse" c 10 229; mount --bind "$0/fuse" /dev/fuse && exec "$@"' "$T" "${user[@]}"

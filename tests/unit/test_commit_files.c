@@ -152,8 +152,8 @@ static void test_a_new_layout_is_what_the_reference_writes(void **state)
 	describe_for_reference(&wanted, file);
 	sft_file_free(file);
 	fixture_put(json, wanted.data, wanted.len);
-	assert_true(asprintf(&command, "%s %s/tests/reference_writer.py %s < %s", python, root,
-			     other, json) > 0);
+	assert_true(asprintf(&command, "'%s' '%s/tests/reference_writer.py' '%s' <'%s'", python,
+			     root, other, json) > 0);
 	assert_int_equal(system(command), 0);
 	ours = fixture_get(path, &our_len);
 	theirs = fixture_get(other, &their_len);

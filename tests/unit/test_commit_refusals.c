@@ -91,7 +91,9 @@ static void test_refused_commits_leave_source_and_staging_whole(void **state)
 		if (c->before)
 			c->before(path);
 		char *before = fixture_get(path, NULL);
-		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), c->error);
+		/* In /proc nobody makes a file, but only root gets as far as being told so. */
+		int error = c->error == -ENOENT && geteuid() != 0 ? -EACCES : c->error;
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), error);
 		if (!strstr(err.msg, c->message))
 			print_message("%s\n", err.msg);
 		assert_non_null(strstr(err.msg, c->message));

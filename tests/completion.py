@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import select
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -156,7 +157,7 @@ def main():
         expect(shell, "safetensorfs ls 'with space.safetensors' al\t", ["ls", "with space.safetensors", "alpha"])
         expect(shell, "safetensorfs ls --s\t m.safetensors model.n\t",
                ["ls", "--sort", "m.safetensors", "model.norm"])
-        shell.run(f"HOME={directory}/home")
+        shell.run(f"HOME={shlex.quote(directory)}/home")
         expect(shell, "safetensorfs ls ~/h.safetensors in\t", ["ls", directory + "/home/h.safetensors", "inhome"])
         # Of many, what all begin with is right although not all are looked at.
         expect(shell, "safetensorfs ls many.safetensors t0\t", ["ls", "many.safetensors", "t0"])

@@ -93,9 +93,12 @@ wait_until() {
     done
 }
 
-# Whether a process has ended; nobody need have waited for it yet.
+# Whether a process has ended; nobody need have waited for it yet, or somebody does just now.
 is_gone() {
-    ! kill -0 "$1" 2>/dev/null || [ "$(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | head -c 1)" = Z ]
+    case $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | head -c 1) in
+    Z | X) true ;;
+    *) ! kill -0 "$1" 2>/dev/null ;;
+    esac
 }
 
 is_mounted() {

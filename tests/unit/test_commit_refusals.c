@@ -78,6 +78,9 @@ static void test_refused_commits_leave_source_and_staging_whole(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(refusals) / sizeof(*refusals); i++) {
 		const struct refusal *c = &refusals[i];
+		/* Others than root may not write in /proc, and hear of it at the opening. */
+		if (c->options.output && geteuid() != 0)
+			continue;
 		char *dir = fixture_make_dir(), *path = fixture_join(dir, M), *result;
 		struct sft_overlay *ov;
 		struct sft_error err = { 0 };
@@ -91,9 +94,7 @@ static void test_refused_commits_leave_source_and_staging_whole(void **state)
 		if (c->before)
 			c->before(path);
 		char *before = fixture_get(path, NULL);
-		/* In /proc nobody makes a file, but only root gets as far as being told so. */
-		int error = c->error == -ENOENT && geteuid() != 0 ? -EACCES : c->error;
-		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), error);
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), c->error);
 		if (!strstr(err.msg, c->message))
 			print_message("%s\n", err.msg);
 		assert_non_null(strstr(err.msg, c->message));

@@ -217,8 +217,9 @@ static void test_an_empty_staging_goes_and_a_users_directory_stays(void **state)
 static void test_a_read_only_place_is_refused_at_once(void **state)
 {
 	struct overlay_place p = overlay_place(ONE, NULL);
-	char *elsewhere = fixture_make_dir();
-	const struct sft_overlay_options options = { .staging = elsewhere };
+	char *elsewhere = fixture_make_dir(), *there = fixture_make_dir();
+	char *output = fixture_join(there, "out.safetensors");
+	struct sft_overlay_options options = { .staging = elsewhere };
 	(void)state;
 
 	if (geteuid() == 0) {
@@ -232,10 +233,14 @@ static void test_a_read_only_place_is_refused_at_once(void **state)
 		assert_int_equal(chmod(p.dir, 0555), 0);
 		expect_refused(p.source, NULL, EACCES,
 			       "staging=DIR stages them elsewhere, output=PATH commits elsewhere");
+		expect_refused(p.source, &options, EACCES, "cannot commit to ");
+		options.output = output;
 	}
 	assert_int_equal(try_open(p.source, &options, NULL), 0);
 	assert_int_equal(chmod(p.dir, 0755), 0);
 	fixture_remove_dir(elsewhere);
+	fixture_remove_dir(there);
+	free(output);
 	overlay_place_free(&p);
 }
 
@@ -631,7 +636,8 @@ static void test_files_of_the_users_own_are_kept(void **state)
 		  false,
 		  "version 1, and this is for 2" },
 		{ "a header that is cut",
-		  { FILE_OF("journal", "\7\0\0\0" "ftj2rest of it") },
+		  { FILE_OF("journal", "\7\0\0\0"
+				       "ftj2rest of it") },
 		  0,
 		  0,
 		  false,

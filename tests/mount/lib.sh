@@ -53,6 +53,10 @@ SAFETENSORFS=$(realpath "${SAFETENSORFS:-$ROOT/build/fs/safetensorfs}")
 [ -c /dev/fuse ] && [ -r /dev/fuse ] && [ -w /dev/fuse ] || skip "/dev/fuse cannot be opened"
 [ "$(id -u)" -eq 0 ] || need fusermount3
 
+# Some of what root tests is done by nobody, who has to get there.
+if [ "$(id -u)" -eq 0 ] && ! setpriv --reuid nobody --clear-groups test -x "${TMPDIR:-/tmp}" 2>/dev/null; then
+    export TMPDIR=/tmp
+fi
 T=$(realpath "$(mktemp -d "${TMPDIR:-/tmp}/safetensorfs-test.XXXXXX")")
 # A daemonized process has no stderr: what a sanitizer has to say goes to a file, which fails the test.
 export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}log_path=$T/sanitizer"
@@ -62,7 +66,7 @@ export UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}halt_on_error=1:print_sta
 cleanup() {
     local status=$? mnt pid
     trap - EXIT
-    for mnt in $(awk -v t="$T/" 'index($5, t) == 1 { print $5 }' /proc/self/mountinfo | tac); do
+    for mnt in $(NAME=$(escaped "$T/") awk 'index($5, ENVIRON["NAME"]) == 1 { print $5 }' /proc/self/mountinfo | tac); do
         # Names with spaces or so are escaped there.
         unmount -l "$(printf '%b' "${mnt//\\/\\0}")"
     done
@@ -101,8 +105,16 @@ is_gone() {
     esac
 }
 
+# A name as mountinfo has it.
+escaped() {
+    local name=${1//\\/\\134}
+    name=${name// /\\040}
+    name=${name//$'\t'/\\011}
+    printf '%s' "${name//$'\n'/\\012}"
+}
+
 is_mounted() {
-    awk -v m="$1" '$5 == m { found = 1 } END { exit !found }' /proc/self/mountinfo
+    NAME=$(escaped "$1") awk '$5 == ENVIRON["NAME"] { found = 1 } END { exit !found }' /proc/self/mountinfo
 }
 
 is_unmounted() {

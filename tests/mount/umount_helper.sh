@@ -109,8 +109,9 @@ check "-f: kept" test -s "$stage/journal"
 check "discard" "$SAFETENSORFS" discard "$source"
 
 # Mounted in a second place: the first umount leaves the daemon serving, and must not wait for it.
-for program in "$helper" "$SAFETENSORFS umount"; do
-    read -r -a program <<<"$program"
+for verb in '' umount; do
+    program=("$helper")
+    [ -z "$verb" ] || program=("$SAFETENSORFS" "$verb")
     edit_start "$source" "$T/mnt"
     mkdir -p "$T/second"
     mount --bind "$T/mnt" "$T/second"

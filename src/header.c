@@ -112,6 +112,51 @@ static int read_fields(struct header *h, unsigned value, struct sft_tensor *t)
 	return r ? r : read_offsets(h, value, t);
 }
 
+/* Whether a tensor's object has more than the three keys that it must have. */
+static bool has_other_keys(const struct sft_json *j, unsigned object)
+{
+	return j->tokens[object].type == JSMN_OBJECT && j->tokens[object].size > 3;
+}
+
+/* Whether a key is one that every tensor has, and that a writer makes anew. */
+static bool is_own_key(const struct sft_json *j, unsigned key)
+{
+	return sft_json_equal(j, key, "dtype") || sft_json_equal(j, key, "shape") ||
+	       sft_json_equal(j, key, "data_offsets");
+}
+
+/* The text of a token; of a string, with its quotes. Returns how much was copied. */
+static size_t copy_raw(const struct sft_json *j, unsigned i, char *out)
+{
+	const jsmntok_t *t = &j->tokens[i];
+	const int quote = t->type == JSMN_STRING;
+	const size_t n = (size_t)(t->end - t->start + 2 * quote);
+
+	memcpy(out, j->text + t->start - quote, n);
+	return n;
+}
+
+/* Append what else the tensor's object has to index->names, right after the name. */
+static void read_other_keys(struct header *h, unsigned object, struct sft_tensor *t)
+{
+	const struct sft_json *j = &h->json;
+	const unsigned end = sft_json_next(j, object);
+	char *const start = h->index->names + h->names_used;
+	char *out = start;
+
+	for (unsigned k = object + 1; k < end; k = sft_json_next(j, k + 1)) {
+		if (is_own_key(j, k))
+			continue;
+		*out++ = ',';
+		out += copy_raw(j, k, out);
+		*out++ = ':';
+		out += copy_raw(j, k + 1, out);
+	}
+	*out++ = '\0';
+	h->names_used += (size_t)(out - start);
+	t->has_keys = true;
+}
+
 /* Append the tensor whose name is the key at token `key`. */
 static int read_tensor(struct header *h, unsigned key)
 {
@@ -126,20 +171,25 @@ static int read_tensor(struct header *h, unsigned key)
 	int r = read_fields(h, key + 1, t);
 	if (r)
 		sft_wrap(h->err, "tensor %s", sft_quote(&q, name, t->name_len));
+	else if (has_other_keys(&h->json, key + 1))
+		read_other_keys(h, key + 1, t);
 	return r;
 }
 
 /* ---- all of them ---- */
 
-/* Room for everything: each string takes no more than its escaped form, each number one dimension.
- */
+/* Room for everything: each string takes no more than its escaped form, each number one dimension,
+ * and other keys no more than the object that has them. */
 static int allocate(struct header *h)
 {
 	const struct sft_json *j = &h->json;
 	size_t tensors = (size_t)j->tokens[0].size, names = 0, dims = 0;
 
-	for (unsigned k = 1; k < j->count; k = sft_json_next(j, k + 1))
+	for (unsigned k = 1; k < j->count; k = sft_json_next(j, k + 1)) {
 		names += (size_t)(j->tokens[k].end - j->tokens[k].start) + 1;
+		if (has_other_keys(j, k + 1))
+			names += (size_t)(j->tokens[k + 1].end - j->tokens[k + 1].start);
+	}
 	for (unsigned i = 0; i < j->count; i++)
 		dims += j->tokens[i].type == JSMN_PRIMITIVE;
 	h->index->tensors = malloc((tensors + 1) * sizeof(*h->index->tensors));
@@ -183,6 +233,8 @@ static void settle(struct header *h)
 
 		t->name = name;
 		name += t->name_len + 1;
+		if (t->has_keys)
+			name += strlen(sft_tensor_keys(t)) + 1;
 		t->shape = dims;
 		dims += t->rank;
 	}

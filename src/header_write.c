@@ -49,7 +49,9 @@ static void add_tensor(struct sft_buf *b, const struct plan_tensor *t)
 	sft_buf_u64(b, t->begin);
 	sft_buf_add(b, ",", 1);
 	sft_buf_u64(b, t->begin + t->nbytes);
-	sft_buf_text(b, "]}");
+	sft_buf_text(b, "]");
+	sft_buf_text(b, t->keys);
+	sft_buf_text(b, "}");
 }
 
 /* Lay the sorted tensors end to end. */

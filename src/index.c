@@ -107,6 +107,11 @@ const struct sft_tensor *sft_index_find(const struct sft_index *index, const cha
 	return NULL;
 }
 
+const char *sft_tensor_keys(const struct sft_tensor *tensor)
+{
+	return tensor->has_keys ? tensor->name + tensor->name_len + 1 : "";
+}
+
 const struct sft_metadata *sft_index_metadata(const struct sft_index *index)
 {
 	return &index->metadata;

@@ -7,7 +7,7 @@
 struct sft_index {
 	struct sft_tensor *tensors; /* point into `names` and `shapes` */
 	size_t count;
-	char *names;	  /* each with a NUL behind it */
+	char *names;	  /* each with a NUL after it, then its other keys (has_keys) and a NUL */
 	uint64_t *shapes; /* one after the other */
 	struct sft_metadata metadata;
 };

@@ -1,11 +1,13 @@
 /*
- * index_write.c - the index.json after a commit: the old text with `weight_map` and
- * `metadata.total_size` brought up to date, and everything else byte for byte
+ * index_write.c - the index.json after a commit: the old text with `weight_map` and, in
+ * `metadata`, `total_size` and `total_parameters` brought up to date, and everything else byte for
+ * byte
  *
  * Only what the edits moved is moved: an entry that was wrong before (it names a tensor that no
  * shard has, or a shard that is missing) stays as it is, and a tensor that was not listed stays
  * unlisted.
  */
+#include "index_totals.h"
 #include "json.h"
 #include "num.h"
 #include "overlay.h"
@@ -35,9 +37,10 @@ struct writer {
 	const struct plan *plan;
 	struct sft_buf text; /* the old index */
 	struct sft_json json;
-	struct weight_map map;	/* the old weight_map */
-	unsigned object, total; /* tokens of weight_map and of total_size (0: there is none) */
-	struct entry *entries;	/* the new weight_map */
+	struct weight_map map; /* the old weight_map */
+	/* Tokens of weight_map, and of the two sums (0: there is none). */
+	unsigned object, total_size, total_parameters;
+	struct entry *entries; /* the new weight_map */
 	size_t count;
 	bool moved; /* the new weight_map differs from the old one */
 };
@@ -281,22 +284,6 @@ static void write_map(const struct writer *w, struct sft_buf *out)
 	free(l.made);
 }
 
-/* The bytes of all tensors that are shown, after the edits. */
-static bool new_nbytes(const struct plan *plan, uint64_t *sum)
-{
-	*sum = 0;
-	for (size_t i = 0; i < plan->count; i++) {
-		const struct plan_shard *s = &plan->shards[i];
-
-		for (size_t k = 0; k < s->count; k++) {
-			if (s->tensors[k].id != SFT_NO_ID &&
-			    !sft_add(*sum, s->tensors[k].nbytes, sum))
-				return false;
-		}
-	}
-	return true;
-}
-
 static bool shards_missing(const struct sft_checkpoint *ck)
 {
 	for (size_t i = 0; i < sft_checkpoint_shards(ck); i++) {
@@ -306,48 +293,44 @@ static bool shards_missing(const struct sft_checkpoint *ck)
 	return false;
 }
 
-/* total_size: the sum; where shards are missing, the old value and what the edits add or take. A
- * value that was no such number stays what it was. */
-static int write_total(const struct writer *w, struct sft_buf *out, struct sft_error *err)
+/* Write what has come in the place of one of our tokens. */
+static int write_token(const struct writer *w, unsigned token, const struct index_totals *before,
+		       const struct index_totals *now, struct sft_buf *out, struct sft_error *err)
 {
-	const jsmntok_t *token = &w->json.tokens[w->total];
-	const uint64_t before = sft_checkpoint_nbytes(w->ov->base);
-	uint64_t now, value;
-
-	if (!new_nbytes(w->plan, &now))
-		return sft_fail(err, EFBIG, "the tensors have more than 2^64 bytes together");
-	if (now == before || !sft_json_u64(&w->json, w->total, &value)) {
-		add_span(out, span(w, token->start, token->end));
-		return 0;
-	}
-	if (!shards_missing(w->ov->base))
-		value = now;
-	else if (now < before)
-		value -= value < before - now ? value : before - now;
-	else if (!sft_add(value, now - before, &value))
-		return sft_fail(err, EFBIG, "total_size would be above 2^64");
-	sft_buf_printf(out, "%" PRIu64, value);
+	if (token == w->total_size)
+		return index_total_write(&w->json, token, before->bytes, now->bytes,
+					 !shards_missing(w->ov->base), out, err);
+	if (token == w->total_parameters)
+		return index_total_write(&w->json, token, before->elements, now->elements, false,
+					 out, err);
+	write_map(w, out);
 	return 0;
+}
+
+static int compare_tokens(const void *a, const void *b)
+{
+	const unsigned x = *(const unsigned *)a, y = *(const unsigned *)b;
+
+	return (x > y) - (x < y);
 }
 
 static int write_text(const struct writer *w, struct sft_buf *out, struct sft_error *err)
 {
-	const jsmntok_t *map = &w->json.tokens[w->object], *total = &w->json.tokens[w->total];
-	const bool total_first = w->total && w->total < w->object;
+	unsigned tokens[] = { w->object, w->total_size, w->total_parameters };
+	struct index_totals before = { 0 }, now = { 0 };
 	int at = 0, r = 0;
 
-	if (total_first) {
-		add_span(out, span(w, 0, total->start));
-		r = write_total(w, out, err);
-		at = total->end;
-	}
-	add_span(out, span(w, at, map->start));
-	write_map(w, out);
-	at = map->end;
-	if (w->total && !total_first) {
-		add_span(out, span(w, at, total->start));
-		r = write_total(w, out, err);
-		at = total->end;
+	if (!index_totals_before(w->ov->base, &before) || !index_totals_after(w->plan, &now))
+		return sft_fail(err, EFBIG, "the tensors have more than 2^64 bytes together");
+	qsort(tokens, 3, sizeof(*tokens), compare_tokens);
+	for (size_t i = 0; r == 0 && i < 3; i++) {
+		const jsmntok_t *t = &w->json.tokens[tokens[i]];
+
+		if (tokens[i] == 0)
+			continue;
+		add_span(out, span(w, at, t->start));
+		r = write_token(w, tokens[i], &before, &now, out, err);
+		at = t->end;
 	}
 	add_span(out, span(w, at, (int)w->text.len));
 	return r == 0 && out->failed ? sft_fail(err, ENOMEM, "no memory for the index") : r;
@@ -392,8 +375,10 @@ static int read_index(struct writer *w, const char *path, struct sft_error *err)
 		return r;
 	w->object = sft_json_get(&w->json, 0, "weight_map");
 	unsigned metadata = sft_json_get(&w->json, 0, "metadata");
-	if (metadata && w->json.tokens[metadata].type == JSMN_OBJECT)
-		w->total = sft_json_get(&w->json, metadata, "total_size");
+	if (metadata && w->json.tokens[metadata].type == JSMN_OBJECT) {
+		w->total_size = sft_json_get(&w->json, metadata, "total_size");
+		w->total_parameters = sft_json_get(&w->json, metadata, "total_parameters");
+	}
 	return 0;
 }
 

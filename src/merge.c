@@ -45,7 +45,7 @@ static int gather(const struct sft_checkpoint *ck, const struct sft_overlay *ov,
 		if (!ov)
 			s->tensors[s->count++] = plan_committed(sft_checkpoint_at(ck, i));
 		else if (e->live && !e->scratch)
-			s->tensors[s->count++] = plan_entry((uint32_t)i, e);
+			s->tensors[s->count++] = plan_entry(ov, (uint32_t)i);
 	}
 	return 0;
 }

@@ -190,6 +190,7 @@ struct plan_tensor {
 	 * overlay, any. Else NULL. */
 	const struct sft_tensor *committed;
 	const char *name;
+	const char *keys; /* the other ones of its header entry, as in sft_tensor_keys() */
 	const uint64_t *shape;
 	uint64_t begin, nbytes; /* in the new data section */
 	uint32_t name_len, rank;
@@ -227,7 +228,7 @@ int plan_sort_by_place(struct plan_tensor *tensors, size_t count);
 /* The parts of plan_make() that merge.c needs as well. `ov` may be NULL where every tensor is a
  * committed one. */
 int plan_refuse_problems(const struct sft_overlay *ov, struct sft_error *err);
-struct plan_tensor plan_entry(uint32_t id, const struct sft_entry *e);
+struct plan_tensor plan_entry(const struct sft_overlay *ov, uint32_t id);
 struct plan_tensor plan_committed(const struct sft_tensor *t);
 /* Set `changed` and `same_layout`; with the latter, header_length, file_size, and `begin`. */
 void plan_compare(const struct sft_overlay *ov, struct plan_shard *s,
@@ -250,8 +251,8 @@ static inline bool region_goes_on(const struct sft_region *a, const struct sft_r
 int header_write(struct plan_tensor *tensors, size_t count, const struct sft_metadata *metadata,
 		 struct sft_buf *out, struct sft_error *err);
 
-/* index_write.c: the text of the new index.json: the old one with weight_map and total_size brought
- * up to date and everything else kept. */
+/* index_write.c: the text of the new index.json: the old one with weight_map, total_size and
+ * total_parameters brought up to date and everything else kept. */
 int index_write(const struct sft_overlay *ov, const struct plan *plan, struct sft_buf *out,
 		struct sft_error *err);
 

@@ -81,11 +81,29 @@ static bool has_hidden(const struct sft_checkpoint *ck)
 	return all != sft_checkpoint_count(ck);
 }
 
-struct plan_tensor plan_entry(uint32_t id, const struct sft_entry *e)
+/*
+ * The other keys of an entry. They stay with a tensor, whatever it is called now, and whatever it
+ * is declared as; a new one has those of the committed tensor whose place it takes, as it has its
+ * dtype and shape, since programs replace a tensor in order to change its bytes.
+ */
+static const char *entry_keys(const struct sft_overlay *ov, const struct sft_entry *e)
 {
+	const struct sft_file *file = sft_checkpoint_shard(ov->base, e->shard)->file;
+	const struct sft_tensor *t = e->committed;
+
+	if (!t && file)
+		t = sft_index_find(sft_file_index(file), e->name, e->name_len);
+	return t ? sft_tensor_keys(t) : "";
+}
+
+struct plan_tensor plan_entry(const struct sft_overlay *ov, uint32_t id)
+{
+	const struct sft_entry *e = sft_overlay_entry(ov, id);
+
 	return (struct plan_tensor){
 		.id = id,
 		.name = e->name,
+		.keys = entry_keys(ov, e),
 		.shape = e->shape,
 		.nbytes = e->nbytes,
 		.name_len = e->name_len,
@@ -100,6 +118,7 @@ struct plan_tensor plan_committed(const struct sft_tensor *t)
 		.id = SFT_NO_ID,
 		.committed = t,
 		.name = t->name,
+		.keys = sft_tensor_keys(t),
 		.shape = t->shape,
 		.nbytes = t->nbytes,
 		.name_len = t->name_len,
@@ -123,7 +142,7 @@ static void gather(const struct sft_overlay *ov, struct plan *plan)
 		const struct sft_entry *e = sft_overlay_entry(ov, id);
 
 		if (e->live && !e->scratch)
-			add(&plan->shards[e->shard], plan_entry(id, e));
+			add(&plan->shards[e->shard], plan_entry(ov, id));
 	}
 	if (!has_hidden(ov->base) || (ov->options.flags & SFT_SAME_NAMES))
 		return;
@@ -186,6 +205,7 @@ static bool same_metadata(const struct sft_metadata *a, const struct sft_metadat
 static bool same_declared(const struct plan_tensor *t, const struct sft_tensor *old)
 {
 	return t->dtype == old->dtype && t->rank == old->rank && t->nbytes == old->nbytes &&
+	       strcmp(t->keys, sft_tensor_keys(old)) == 0 &&
 	       (t->rank == 0 || memcmp(t->shape, old->shape, t->rank * sizeof(*t->shape)) == 0);
 }
 

@@ -100,7 +100,7 @@ int sft_shape_nbytes(enum sft_dtype dtype, const uint64_t *shape, uint32_t rank,
 #define SFT_HEADER_MAX 100000000u /* bytes of JSON; the reference's limit */
 
 struct sft_tensor {
-	const char *name;      /* decoded, UTF-8, may hold NULs; a NUL follows */
+	const char *name; /* decoded, UTF-8, may hold NULs; a NUL follows, then the other keys */
 	const uint64_t *shape; /* `rank` dimensions, in elements */
 	uint64_t begin;	       /* bytes from the start of the data section */
 	uint64_t nbytes;
@@ -108,6 +108,7 @@ struct sft_tensor {
 	uint32_t rank;
 	uint32_t shard; /* position in the checkpoint's list of shards */
 	uint8_t dtype;	/* enum sft_dtype */
+	bool has_keys;	/* sft_tensor_keys() has some */
 };
 
 struct sft_pair {
@@ -129,7 +130,8 @@ struct sft_index;
  * Validate a header (the JSON only, without the 8 bytes of length) against the length in bytes of
  * the data behind it. On success *out is the caller's, and holds no pointer into `json`.
  * EBADMSG where a rule is broken, ENOMEM. While it runs it takes at most 16 times `len` bytes plus
- * a constant; what it keeps is at most 96 bytes a tensor plus names, shapes and metadata.
+ * a constant; what it keeps is at most 96 bytes a tensor plus names, shapes, metadata and the text
+ * of other keys.
  * Rules: the format's documentation, and docs/format.md.
  */
 int sft_header_parse(const char *json, size_t len, uint64_t data_len, uint32_t shard,
@@ -139,6 +141,13 @@ void sft_index_free(struct sft_index *index);
 size_t sft_index_count(const struct sft_index *index);
 /* Tensors in byte order of their names; i is below the count. */
 const struct sft_tensor *sft_index_at(const struct sft_index *index, size_t i);
+/*
+ * The keys of the tensor's header entry other than dtype, shape and data_offsets, in the file's
+ * order, as JSON text that can follow those three: `,"key":value,"key":value`. Key and value are
+ * the file's bytes, without the white space around them. "" if there are none. Lives as long as
+ * the tensor.
+ */
+const char *sft_tensor_keys(const struct sft_tensor *tensor);
 /* NULL where there is none of that name. */
 const struct sft_tensor *sft_index_find(const struct sft_index *index, const char *name,
 					size_t len);

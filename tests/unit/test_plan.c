@@ -66,6 +66,7 @@ static void test_header_is_what_the_reference_writes(void **state)
 			tensors[k] = (struct plan_tensor){
 				.name = c->tensors[k].name,
 				.name_len = (uint32_t)strlen(c->tensors[k].name),
+				.keys = "",
 				.dtype = c->tensors[k].dtype,
 				.shape = c->tensors[k].shape,
 				.rank = c->tensors[k].rank,
@@ -103,6 +104,7 @@ static void test_header_above_the_limit_is_refused_with_both_numbers(void **stat
 		names[i * length] = (char)('a' + i);
 		tensors[i] = (struct plan_tensor){ .name = names + i * length,
 						   .name_len = (uint32_t)length,
+						   .keys = "",
 						   .dtype = SFT_U8 };
 	}
 	assert_int_equal(header_write(tensors, count, &metadata, &out, &err), -EFBIG);
@@ -116,8 +118,8 @@ static void test_header_above_the_limit_is_refused_with_both_numbers(void **stat
 static void test_data_beyond_what_a_file_holds_is_refused(void **state)
 {
 	struct plan_tensor tensors[2] = {
-		{ .name = "a", .name_len = 1, .dtype = SFT_U8, .nbytes = 1ull << 62 },
-		{ .name = "b", .name_len = 1, .dtype = SFT_U8, .nbytes = 1ull << 62 },
+		{ .name = "a", .name_len = 1, .keys = "", .dtype = SFT_U8, .nbytes = 1ull << 62 },
+		{ .name = "b", .name_len = 1, .keys = "", .dtype = SFT_U8, .nbytes = 1ull << 62 },
 	};
 	struct sft_metadata metadata = { 0 };
 	struct sft_buf out = { 0 };
@@ -284,6 +286,30 @@ static const struct index_case {
 	  "{\"one\": \"" A "\", \"two\": \"" B "\"}}",
 	  "r two",
 	  "{\"metadata\": {\"total_size\": \"big\"}, \"weight_map\": {\"one\": \"" A "\"}}", NULL,
+	  NULL, 0 },
+	{ "a total that is a whole float follows, as a float", HF("5.0", AB), "r two",
+	  HF("2.0", "\n    \"one\": \"" A "\""), NULL, NULL, 0 },
+	{ "a total with a fraction stays", HF("5.5", AB), "r two",
+	  HF("5.5", "\n    \"one\": \"" A "\""), NULL, NULL, 0 },
+	{ "parameters follow, wherever they stand",
+	  "{\"metadata\": {\"total_parameters\": 5, \"total_size\": 5}, \"weight_map\": {\"one\": "
+	  "\"" A "\", \"two\": \"" B "\"}}",
+	  "d one F64 -; t one 8; r two",
+	  "{\"metadata\": {\"total_parameters\": 1, \"total_size\": 8}, \"weight_map\": {\"one\": "
+	  "\"" A "\"}}",
+	  NULL, NULL, 0 },
+	{ "parameters behind the map",
+	  "{\"weight_map\": {\"one\": \"" A "\", \"two\": \"" B "\"}, \"metadata\": "
+	  "{\"total_size\":5,\"x\":5,\"total_parameters\":5}}",
+	  "C 0 three; d three U16 2,3; t three 12",
+	  "{\"weight_map\": {\"one\": \"" A "\", \"three\": \"" A "\", \"two\": \"" B
+	  "\"}, \"metadata\": {\"total_size\":17,\"x\":5,\"total_parameters\":11}}",
+	  NULL, NULL, 0 },
+	{ "parameters that count packed elements get the difference",
+	  "{\"metadata\": {\"total_parameters\": 100}, \"weight_map\": {\"one\": \"" A
+	  "\", \"two\": \"" B "\"}}",
+	  "r two",
+	  "{\"metadata\": {\"total_parameters\": 97}, \"weight_map\": {\"one\": \"" A "\"}}", NULL,
 	  NULL, 0 },
 	{ "one name in two shards: removed from the listed one, the other is listed",
 	  HF("4", "\n    \"one\": \"" A "\",\n    \"x\": \"" B "\""), "r one", /* a's: the first */

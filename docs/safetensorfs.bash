@@ -158,7 +158,9 @@ _safetensorfs() {
     ls:-*) mapfile -t COMPREPLY < <(compgen -W '-h --sort --json' -- "$cur") ;;
     diff:-* | status:-*) mapfile -t COMPREPLY < <(compgen -W '--json' -- "$cur") ;;
     check:-*) mapfile -t COMPREPLY < <(compgen -W '-q' -- "$cur") ;;
-    recover:-* | discard:-*) mapfile -t COMPREPLY < <(compgen -W '-o' -- "$cur") ;;
+    recover:-*) mapfile -t COMPREPLY < <(compgen -W '--allow-empty -o' -- "$cur") ;;
+    discard:-*) mapfile -t COMPREPLY < <(compgen -W '-o' -- "$cur") ;;
+    commit:-* | umount:-*) mapfile -t COMPREPLY < <(compgen -W '--allow-empty' -- "$cur") ;;
     mount:-*) mapfile -t COMPREPLY < <(compgen -W '-f -d -s -o --help --version' -- "$cur") ;;
     status:* | commit:* | umount:*) _safetensorfs_mounted "$cur" ;;
     mount:*)

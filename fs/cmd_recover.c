@@ -27,16 +27,16 @@ static void say_problems(const struct sft_overlay *ov, const char *source)
 	}
 }
 
-static int commit(struct sft_overlay *ov, const char *source)
+static int commit(struct sft_overlay *ov, const char *source, bool allow_empty)
 {
 	struct sft_error err = { 0 };
 	struct cmd_progress bar;
-	struct sft_progress progress = { report, &bar };
+	struct sft_commit_options options = { { report, &bar }, allow_empty };
 	char note[160] = "";
 	if (!sft_overlay_dirty(ov))
 		return 0;
 	cmd_progress_start(&bar, "recover");
-	int r = sft_overlay_commit(ov, &progress, note, &err);
+	int r = sft_overlay_commit(ov, &options, note, &err);
 	cmd_progress_end(&bar);
 	if (note[0])
 		log_warning(source, "%s", note);
@@ -87,7 +87,8 @@ static int recover(const struct options *o)
 	}
 	for (i = 0; (note = sft_overlay_note(ov, i)); i++)
 		log_info(o->source, "%s", note);
-	int code = sft_overlay_dirty(ov) || i ? commit(ov, o->source) : nothing_staged(o->source);
+	int code = sft_overlay_dirty(ov) || i ? commit(ov, o->source, o->allow_empty)
+					      : nothing_staged(o->source);
 	sft_overlay_free(ov);
 	return code;
 }

@@ -115,8 +115,9 @@ void cmd_sync_writers(const char *mountpoint)
 }
 
 /* Write to the control file; the answer of write(2) is the commit's. 0 or an errno. */
-static int ask_for_commit(const char *mountpoint)
+static int ask_for_commit(const char *mountpoint, bool allow_empty)
 {
+	const char *const text = allow_empty ? "allow-empty\n" : "1\n";
 	char *path = NULL;
 	struct watch w = { mountpoint, -1 };
 	pthread_t watcher;
@@ -129,7 +130,7 @@ static int ask_for_commit(const char *mountpoint)
 	cmd_sync_writers(mountpoint);
 	w.done = eventfd(0, EFD_CLOEXEC);
 	bool watched = w.done >= 0 && pthread_create(&watcher, NULL, watch_progress, &w) == 0;
-	while (write(fd, "1\n", 2) < 0) {
+	while (write(fd, text, strlen(text)) < 0) {
 		if (errno == EINTR)
 			continue;
 		result = errno;
@@ -176,9 +177,9 @@ static void explain(const char *mountpoint, int error)
 	target_free(&t);
 }
 
-static int commit(const char *mountpoint)
+static int commit(const char *mountpoint, bool allow_empty)
 {
-	int error = ask_for_commit(mountpoint);
+	int error = ask_for_commit(mountpoint, allow_empty);
 	if (error)
 		explain(mountpoint, error);
 	return error ? 1 : 0;
@@ -186,9 +187,10 @@ static int commit(const char *mountpoint)
 
 int cmd_commit(int argc, char **argv)
 {
-	static const char *const names[] = { NULL };
+	static const char *const names[] = { "--allow-empty", NULL };
+	bool allow_empty = false;
 	struct target t;
-	if (cmd_one(argc, argv, names, NULL, "MOUNTPOINT") != 0)
+	if (cmd_one(argc, argv, names, &allow_empty, "MOUNTPOINT") != 0)
 		return 2;
 	int code = target_open(&t, argv[0]);
 	if (code == 0 && !t.edit) {
@@ -196,7 +198,7 @@ int cmd_commit(int argc, char **argv)
 		code = 1;
 	}
 	if (code == 0)
-		code = commit(argv[0]);
+		code = commit(argv[0], allow_empty);
 	target_free(&t);
 	return code;
 }
@@ -291,13 +293,14 @@ static int unmount(const struct target *t)
 
 int cmd_umount(int argc, char **argv)
 {
-	static const char *const names[] = { NULL };
+	static const char *const names[] = { "--allow-empty", NULL };
+	bool allow_empty = false;
 	struct target t;
-	if (cmd_one(argc, argv, names, NULL, "MOUNTPOINT") != 0)
+	if (cmd_one(argc, argv, names, &allow_empty, "MOUNTPOINT") != 0)
 		return 2;
 	int code = target_open(&t, argv[0]);
 	if (code == 0 && t.edit)
-		code = commit(argv[0]);
+		code = commit(argv[0], allow_empty);
 	if (code == 0)
 		code = unmount(&t);
 	target_free(&t);

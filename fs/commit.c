@@ -69,10 +69,52 @@ static void advise(int r, struct sft_error *err)
 			" elsewhere");
 }
 
-int fs_commit(struct fs *fs, struct sft_error *err)
+bool fs_commit_allows_empty(const char *text, size_t len)
+{
+	static const char space[] = " \t\r\n", word[] = "allow-empty";
+	const char *const end = text + len;
+	while (text < end) {
+		const char *at = text;
+		while (at < end && !memchr(space, *at, sizeof(space) - 1))
+			at++;
+		if ((size_t)(at - text) == sizeof(word) - 1 &&
+		    memcmp(text, word, sizeof(word) - 1) == 0)
+			return true;
+		text = at + 1;
+	}
+	return false;
+}
+
+static bool any_tensor(const struct sft_overlay *ov)
+{
+	for (uint32_t id = 0; id < sft_overlay_count(ov); id++) {
+		const struct sft_entry *e = sft_overlay_entry(ov, id);
+		if (e->live && !e->scratch)
+			return true;
+	}
+	return false;
+}
+
+/* Where the edits of a commit that failed are; at the end of a mount also what to do about them. */
+static void say_what_remains(const struct fs *fs, bool ending)
+{
+	const char *staging = fs->opt->staging;
+	if (!ending) {
+		log_info(fs->opt->source, "edits are kept in %s", sft_overlay_staging(fs->overlay));
+		return;
+	}
+	log_info(fs->opt->source,
+		 "edits are kept in %s; `safetensorfs recover %sSOURCE%s%s` commits them, "
+		 "`safetensorfs discard SOURCE%s%s` drops them",
+		 sft_overlay_staging(fs->overlay), any_tensor(fs->overlay) ? "" : "--allow-empty ",
+		 staging ? " -o staging=" : "", staging ? staging : "",
+		 staging ? " -o staging=" : "", staging ? staging : "");
+}
+
+int fs_commit(struct fs *fs, bool allow_empty, struct sft_error *err)
 {
 	struct sft_error e = { 0 };
-	struct sft_progress progress = { report, fs };
+	struct sft_commit_options options = { { report, fs }, allow_empty };
 	char note[160] = "";
 	if (!fs->overlay)
 		return sft_fail(err, EROFS, "mounted read-only: there is nothing to commit");
@@ -84,7 +126,7 @@ int fs_commit(struct fs *fs, struct sft_error *err)
 	}
 	report(fs, 0, 0);
 	if (r == 0) {
-		r = sft_overlay_commit(fs->overlay, &progress, note, &e);
+		r = sft_overlay_commit(fs->overlay, &options, note, &e);
 		/* Without anybody who asked it is the end of the mount. */
 		if (err)
 			advise(r, &e);
@@ -102,7 +144,7 @@ int fs_commit(struct fs *fs, struct sft_error *err)
 	if (r < 0) {
 		log_problems(fs);
 		log_error(fs->opt->source, "not committed: %s", e.msg);
-		log_info(fs->opt->source, "edits are kept in %s", sft_overlay_staging(fs->overlay));
+		say_what_remains(fs, !err);
 	} else {
 		log_info(fs->opt->source, "committed");
 	}

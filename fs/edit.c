@@ -268,7 +268,7 @@ int edit_finish(struct fs *fs, int code, bool still_mounted)
 		return SESSION_ABORTED;
 	}
 	drop_scratch(fs);
-	if (fs_commit(fs, NULL) < 0)
+	if (fs_commit(fs, false, NULL) < 0)
 		return SESSION_FAILED;
 	return code;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -15,9 +16,9 @@ static const char usage[] =
 	"       safetensorfs check [-q] SOURCE...\n"
 	"       safetensorfs diff [--json] A B\n"
 	"       safetensorfs status [--json] MOUNTPOINT\n"
-	"       safetensorfs commit MOUNTPOINT\n"
-	"       safetensorfs umount MOUNTPOINT\n"
-	"       safetensorfs recover SOURCE [-o staging=DIR,output=PATH]\n"
+	"       safetensorfs commit [--allow-empty] MOUNTPOINT\n"
+	"       safetensorfs umount [--allow-empty] MOUNTPOINT\n"
+	"       safetensorfs recover [--allow-empty] SOURCE [-o staging=DIR,output=PATH]\n"
 	"       safetensorfs discard SOURCE [-o staging=DIR]\n"
 	"       safetensorfs --help | --version\n"
 	"\n"
@@ -48,6 +49,7 @@ static const char usage[] =
 	"\n"
 	"ls: -h  sizes such as 1.5K    --sort  natural order    --json  for programs\n"
 	"    GLOB  only these names: 'model.*.mlp.*', where * matches dots and slashes too\n"
+	"--allow-empty: commit although no tensor would be left\n"
 	"\n"
 	"A source that is called like a verb is given as ./ls.\n";
 
@@ -96,6 +98,12 @@ static void raise_open_files(void)
 	}
 }
 
+/* A write beyond RLIMIT_FSIZE shall fail with EFBIG, which whoever writes is told. */
+static void ignore_file_size_signal(void)
+{
+	signal(SIGXFSZ, SIG_IGN);
+}
+
 int main(int argc, char **argv)
 {
 	if (!fill_descriptors()) {
@@ -103,6 +111,7 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	raise_open_files();
+	ignore_file_size_signal();
 	const char *slash = strrchr(argv[0] ? argv[0] : "", '/');
 	const char *self = slash ? slash + 1 : argv[0];
 	if (self && strncmp(self, "mount.", 6) == 0)

@@ -136,7 +136,8 @@ static bool source_has(const struct sft_region *region)
 	       (uint64_t)st.st_size >= region->offset + region->length;
 }
 
-/* Turn regions into pointers. False where that cannot be (staged bytes, or too many pieces). */
+/* Turn regions into pointers. False where that cannot be (staged bytes, a file without a mapping,
+ * or too many pieces). */
 static bool regions_to_iov(const struct sft_region *regions, size_t n, uint64_t size,
 			   struct iovec *iov)
 {
@@ -145,9 +146,12 @@ static bool regions_to_iov(const struct sft_region *regions, size_t n, uint64_t 
 		if (r->kind == SFT_REGION_STAGED ||
 		    (r->kind == SFT_REGION_ZERO && r->length > ZEROS_MAX))
 			return false;
-		iov[i].iov_base = r->kind == SFT_REGION_ZERO
-					  ? (void *)(uintptr_t)zeros
-					  : (void *)(uintptr_t)(sft_file_map(r->file) + r->offset);
+		const char *map = r->kind == SFT_REGION_SOURCE ? sft_file_map(r->file) : zeros;
+		if (!map)
+			return false;
+		if (r->kind == SFT_REGION_SOURCE)
+			map += r->offset;
+		iov[i].iov_base = (void *)(uintptr_t)map;
 		iov[i].iov_len = r->length;
 		size -= r->length;
 	}

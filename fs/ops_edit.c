@@ -71,7 +71,7 @@ static void fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t 
 	struct sft_error err = { 0 };
 	int r;
 	if (tree_ino_kind(ino) == TREE_COMMIT) {
-		r = fs_commit(fs, &err);
+		r = fs_commit(fs, fs_commit_allows_empty(buf, size), &err);
 	} else {
 		fs_change_begin(fs);
 		r = write_bytes(fs, h, buf, size, (uint64_t)offset,

@@ -326,6 +326,8 @@ int options_parse(struct options *o, enum options_for what, int argc, char **arg
 		else if (strcmp(a, "-o") == 0)
 			r = ++i < argc ? parse_words(o, what, argv[i], &said_ro)
 				       : usage("-o", "needs a list of options behind it");
+		else if (what == OPTIONS_RECOVER && strcmp(a, "--allow-empty") == 0)
+			o->allow_empty = true;
 		else if (what == OPTIONS_MOUNT && a[1] != '-')
 			r = parse_flags(o, a);
 		else

@@ -10,6 +10,7 @@ struct options {
 	char *said_source, *said_mountpoint; /* as given, for messages */
 	bool foreground, debug, single_thread;
 	bool edit, partial, list_npy, direct_io, inplace, allow_other, allow_root;
+	bool allow_empty;	  /* recover */
 	bool said_rw, from_mount; /* `rw` was given; and words that only mount(8) says */
 	bool fake;		  /* mount(8) -f: check the words, mount nothing */
 	enum tree_layout layout;

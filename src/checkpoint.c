@@ -124,6 +124,42 @@ static int scan_directory(struct sft_checkpoint *ck, struct sft_error *err)
 	return r;
 }
 
+/* Whether a file of the directory is valid and holds no tensors. */
+static bool is_empty_shard(const struct sft_checkpoint *ck, const char *name)
+{
+	struct sft_file *file = NULL;
+	char *path = NULL;
+	bool empty = false;
+
+	if (asprintf(&path, "%s/%s", ck->path, name) < 0)
+		return false;
+	if (sft_file_open(path, 0, &file, NULL) == 0)
+		empty = sft_index_count(sft_file_index(file)) == 0;
+	sft_file_free(file);
+	free(path);
+	return empty;
+}
+
+/*
+ * An index that names no shard, as is left when all tensors were deleted: what is empty are its
+ * shards, so that there is a place for a new tensor. A file with tensors is one that the index
+ * leaves alone.
+ */
+static int scan_empty(struct sft_checkpoint *ck, struct sft_error *err)
+{
+	struct dirent **entries = NULL;
+	int r = 0;
+	int n = scandir(ck->path, &entries, is_shard_name, compare_dirents);
+	if (n < 0)
+		return sft_fail(err, errno, "%s", strerror(errno));
+	for (int i = 0; r == 0 && i < n; i++) {
+		if (is_empty_shard(ck, entries[i]->d_name) && add_name(ck, entries[i]->d_name) < 0)
+			r = checkpoint_no_memory(err);
+	}
+	free_dirents(entries, n);
+	return r;
+}
+
 /* Find out what kind of source it is, and ck->path, ck->index_path. */
 static int resolve(struct sft_checkpoint *ck, const char *source, struct sft_error *err)
 {
@@ -224,7 +260,7 @@ static int list_shards(struct sft_checkpoint *ck, struct weight_map *map, struct
 		if (add_name(ck, map->files[i]) < 0)
 			return checkpoint_no_memory(err);
 	}
-	return 0;
+	return map->file_count ? 0 : scan_empty(ck, err);
 }
 
 int sft_checkpoint_open(const char *source, unsigned flags, struct sft_checkpoint **out,

@@ -1,7 +1,7 @@
 /*
  * commit.c - from staged edits to a new checkpoint: the steps and their order
  *
- *   refuse            tensors with problems; a source that has changed
+ *   refuse            tensors with problems, or none at all; a source that has changed
  *   write             each changed shard and the index into a temporary beside its target, with the
  *                     old one's attributes, synced and read back
  *   prepare           a record in the journal, durably: from here on the commit is to be finished
@@ -18,7 +18,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* ---- the record ---- */
 
@@ -82,34 +81,6 @@ static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, st
 	}
 	ov->prepared = p;
 	return commit_finish(ov, job->progress, err);
-}
-
-/*
- * The result is opened while the old checkpoint still is, and after the renames it would be too
- * late to find that there are not enough descriptors for both.
- */
-static int refuse_open_files(const struct sft_overlay *ov, struct sft_error *err)
-{
-	const size_t need = sft_checkpoint_shards(ov->base) + 8;
-	int *fds = calloc(need, sizeof(*fds)), r = 0;
-	size_t n = 0;
-
-	if (!fds)
-		return sft_fail(err, ENOMEM, "no memory for the commit");
-	for (; n < need; n++) {
-		fds[n] = fcntl(ov->staging.dir, F_DUPFD_CLOEXEC, 0);
-		if (fds[n] < 0) {
-			r = sft_fail(err, errno,
-				     "opening the new checkpoint takes %zu more open files: %s; "
-				     "`ulimit -n` sets the limit",
-				     need, strerror(errno));
-			break;
-		}
-	}
-	while (n)
-		close(fds[--n]);
-	free(fds);
-	return r;
 }
 
 /* ---- new files ---- */
@@ -185,17 +156,19 @@ static void job_free(struct commit_job *job, bool failed)
 
 /* ---- the whole ---- */
 
-static int commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
+static int commit(struct sft_overlay *ov, const struct sft_commit_options *options, char *note,
 		  struct sft_error *err)
 {
-	struct commit_job job = { .ov = ov, .progress = progress };
+	struct commit_job job = { .ov = ov, .progress = &options->progress };
 	const char *why = NULL;
 	int r = plan_make(ov, &job.plan, err);
 
+	if (r == 0 && !options->allow_empty)
+		r = commit_refuse_empty(&job, err);
 	if (r == 0)
 		r = commit_refuse_stale(ov, err);
 	if (r == 0)
-		r = refuse_open_files(ov, err);
+		r = commit_refuse_limits(&job, err);
 	if (r == 0)
 		r = sft_overlay_sync(ov, err);
 	if (r == 0 && ov->options.inplace && inplace_possible(&job, &why))
@@ -208,16 +181,18 @@ static int commit(struct sft_overlay *ov, const struct sft_progress *progress, c
 	return r;
 }
 
-int sft_overlay_commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
+int sft_overlay_commit(struct sft_overlay *ov, const struct sft_commit_options *options, char *note,
 		       struct sft_error *err)
 {
+	static const struct sft_commit_options none;
 	struct sft_error e = { 0 };
 	int r = -ECANCELED;
 
+	options = options ? options : &none;
 	if (note)
 		note[0] = '\0';
 	if (ov->prepared)
-		r = commit_finish(ov, progress, &e);
+		r = commit_finish(ov, &options->progress, &e);
 	else if (ov->staging.broken)
 		r = sft_fail(
 			&e, EIO,
@@ -227,7 +202,7 @@ int sft_overlay_commit(struct sft_overlay *ov, const struct sft_progress *progre
 	/* Nothing to finish, or taken back. */
 	if (r == -ECANCELED) {
 		e = (struct sft_error){ 0 };
-		r = commit(ov, progress, note, &e);
+		r = commit(ov, options, note, &e);
 	}
 	if (r == 0)
 		return 0;

@@ -2,6 +2,7 @@
  * commit.h - what the files of the commit share: commit.c calls the others, which call nobody here
  *
  *   commit.c             the steps and their order; what happens where one of them fails
+ *   commit_refuse.c      what has to hold before anything is written
  *   commit_target.c      which files are written, where, and whether they may be
  *   commit_write.c       a planned shard into its temporary, and the reading back of it
  *   commit_attributes.c  mode, owner and extended attributes
@@ -33,7 +34,7 @@ struct commit_file {
 
 struct commit_job {
 	struct sft_overlay *ov;
-	const struct sft_progress *progress; /* or NULL */
+	const struct sft_progress *progress; /* or NULL; so may its `report` be */
 	struct plan plan;
 	struct commit_file *files; /* shards in order, the index last */
 	size_t count;
@@ -44,6 +45,14 @@ struct commit_job {
 
 /* Count n more bytes as done; job is a struct commit_job. In the form that io_copy wants. */
 void commit_step(void *job, uint64_t n);
+
+/* ---- commit_refuse.c ---- */
+
+/* EINVAL where no tensor would be left of a checkpoint that had some. */
+int commit_refuse_empty(const struct commit_job *job, struct sft_error *err);
+/* What the process's limits forbid, before any of it is tried: EFBIG where a file that will be
+ * written to is larger than they allow, EMFILE where the new files could not all be opened. */
+int commit_refuse_limits(const struct commit_job *job, struct sft_error *err);
 
 /* ---- commit_target.c ---- */
 

@@ -1,4 +1,4 @@
-/* file.c - open one file: validate its header, map it */
+/* file.c - open one file: validate its header, map it if there is room for that */
 #include "hints.h"
 #include "num.h"
 #include "sft.h"
@@ -8,8 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <unistd.h>
+
+/* Bytes of address space that a mapping has to leave where that is limited. */
+#define MAP_RESERVE (256u << 20)
 
 struct sft_file {
 	char *path;
@@ -84,6 +88,44 @@ static int read_header(struct sft_file *file, uint32_t shard, struct sft_error *
 	return r;
 }
 
+/*
+ * Whether a mapping of that size leaves enough of a limited address space: threads' stacks, buffers
+ * and the next file's header have to fit as well. (What fails later would be libfuse's threads.)
+ */
+static bool leaves_room(size_t size)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_AS, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+		return true;
+	if (size > SIZE_MAX - MAP_RESERVE)
+		return false;
+	void *probe = mmap(NULL, size + MAP_RESERVE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (probe == MAP_FAILED)
+		return false;
+	munmap(probe, size + MAP_RESERVE);
+	return true;
+}
+
+/* A mapping is quicker, but nothing depends on it: where there is no room, file->map stays NULL. */
+static int map_file(struct sft_file *file, struct sft_error *err)
+{
+	size_t size = (size_t)file->st.st_size;
+
+	if (!leaves_room(size))
+		return 0;
+	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, file->fd, 0);
+	/* Where another FUSE file system bypasses the page cache, only private mappings are had. */
+	if (map == MAP_FAILED && errno == ENODEV)
+		map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file->fd, 0);
+	/* ENODEV: this file system maps nothing at all. */
+	if (map == MAP_FAILED && errno != ENOMEM && errno != EAGAIN && errno != ENODEV)
+		return sft_fail(err, errno, "cannot map %llu bytes: %s", (unsigned long long)size,
+				strerror(errno));
+	file->map = map == MAP_FAILED ? NULL : map;
+	return 0;
+}
+
 int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struct sft_error *err)
 {
 	struct sft_file *file = calloc(1, sizeof(*file));
@@ -111,17 +153,9 @@ int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struc
 		hint_file(file->fd, err);
 	if (r < 0)
 		goto out;
-	size_t size = (size_t)file->st.st_size;
-	void *map = mmap(NULL, size, PROT_READ, MAP_SHARED, file->fd, 0);
-	/* Where another FUSE file system bypasses the page cache, only private mappings are had. */
-	if (map == MAP_FAILED && errno == ENODEV)
-		map = mmap(NULL, size, PROT_READ, MAP_PRIVATE, file->fd, 0);
-	if (map == MAP_FAILED) {
-		r = sft_fail(err, errno, "cannot map %llu bytes: %s",
-			     (unsigned long long)file->st.st_size, strerror(errno));
+	r = map_file(file, err);
+	if (r < 0)
 		goto out;
-	}
-	file->map = map;
 	*out = file;
 out:
 	if (r < 0)

@@ -190,8 +190,9 @@ int sft_sidecar_parse(const char *json, size_t len, enum sft_dtype *dtype, uint6
 struct sft_file;
 
 /*
- * Open, validate and map `path` read-only. Tensors get `shard` as their shard number. ENOENT and
- * the other errors of open(2); EBADMSG where a rule is broken; EINVAL where it is no regular file.
+ * Open, validate and, where that can be, map `path` read-only. Tensors get `shard` as their shard
+ * number. ENOENT and the other errors of open(2); EBADMSG where a rule is broken; EINVAL where it
+ * is no regular file.
  */
 int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struct sft_error *err);
 void sft_file_free(struct sft_file *file);
@@ -203,8 +204,10 @@ int sft_file_fd(const struct sft_file *file);		       /* open for reading, file'
 /* Bytes from the start of the file to the data section: 8 + N. */
 uint64_t sft_file_data_offset(const struct sft_file *file);
 /*
- * The mapping of the whole file. Only hand it to system calls, which answer EFAULT where somebody
- * has truncated the file; to touch a byte of it from here would be SIGBUS. Lives as long as `file`.
+ * The mapping of the whole file, or NULL where the address space (RLIMIT_AS) does not suffice for
+ * it and everything else: then sft_file_read() is the way. Only hand it to system calls, which
+ * answer EFAULT where somebody has truncated the file; to touch a byte of it from here would be
+ * SIGBUS. Lives as long as `file`.
  */
 const char *sft_file_map(const struct sft_file *file);
 /* Read exactly n bytes at `offset` in the file. EIO where they are no longer there. Any thread. */
@@ -464,15 +467,24 @@ struct sft_progress {
 	void *ctx;
 };
 
+/* Zero-initialise it. */
+struct sft_commit_options {
+	struct sft_progress progress; /* `report` may be NULL */
+	/* Commit also where no tensor is left of a checkpoint that had some: as a rule that is a
+	 * mistake, and the only edit that cannot be made up for. */
+	bool allow_empty;
+};
+
 /*
  * Regenerate the checkpoint; 0 when the new one is durable in place of the old one, or where there
  * was nothing to do. The overlay itself is unchanged until sft_overlay_adopt(), which must follow a
  * success before any other change. On failure source and staging are whole and the staging's
- * `result` file has the reason. EINVAL: tensors have problems; ESTALE: the source is not the file
- * that was opened; ENOSPC and other errors of the file system. `progress` may be NULL. Where
- * in-place was asked for and not possible, *note (160 bytes, may be NULL) says why.
+ * `result` file has the reason. EINVAL: tensors have problems, or none would be left; ESTALE: the
+ * source is not the file that was opened; EFBIG: a file would be larger than RLIMIT_FSIZE; ENOSPC
+ * and other errors of the file system. `options` may be NULL. Where in-place was asked for and not
+ * possible, *note (160 bytes, may be NULL) says why.
  */
-int sft_overlay_commit(struct sft_overlay *ov, const struct sft_progress *progress, char *note,
+int sft_overlay_commit(struct sft_overlay *ov, const struct sft_commit_options *options, char *note,
 		       struct sft_error *err);
 /* Write the staging's `result` file for a failure that the library does not know of. Best effort.
  */

@@ -24,9 +24,9 @@ bytes_of() {
     done
 }
 
-# done_with WHAT: commit, compare, unmount.
+# done_with WHAT [OPTION]: commit, compare, unmount.
 done_with() {
-    commits "$1" "$T/mnt" "$T/a.safetensors"
+    commits "$1" "$T/mnt" "$T/a.safetensors" ${2:+"$2"}
     canonical "$1" "$T/a.safetensors"
     mount_stop "$T/mnt"
     same_state "$1: after the unmount" "$T/a.safetensors" "$T/shown"
@@ -48,7 +48,7 @@ fresh
 check "rm -rf of everything" rm -rf "$T"/mnt/*
 check_eq "rm -rf of everything: nothing is listed" "" "$(ls -A "$T/mnt")"
 check_not "rm -rf of everything: the mountpoint stays" rm -rf "$T/mnt"
-done_with "rm -rf of everything"
+done_with "rm -rf of everything" --allow-empty
 check_eq "rm -rf of everything: an empty checkpoint" '[]' "$(reader list "$T/a.safetensors")"
 
 fresh

@@ -212,6 +212,7 @@ check_errno() {
     ENOTCONN) text='Transport endpoint is not connected' ;;
     ENOTSUP) text='Operation not supported' ;;
     ENODEV) text='No such device' ;;
+    EFBIG) text='File too large' ;;
     ENODATA) text='No such attribute|No data available' ;;
     *) die "check_errno does not know $2" ;;
     esac

@@ -38,10 +38,10 @@ same_state() {
     check_eq "$1" "$(cat "$3")" "$(expect committed "$2" 2>&1)"
 }
 
-# commits WHAT MNT SOURCE: a commit makes SOURCE what the mount shows, and valid.
+# commits WHAT MNT SOURCE [OPTION]: a commit makes SOURCE what the mount shows, and valid.
 commits() {
     expect shown "$2" >"$T/shown" || fail "$1: the mount cannot be read"
-    check "$1: commit" "$SAFETENSORFS" commit "$2"
+    check "$1: commit" "$SAFETENSORFS" commit ${4:+"$4"} "$2"
     same_state "$1: what was committed is what was shown" "$3" "$T/shown"
     check_eq "$1: what is shown is as before" "$(cat "$T/shown")" "$(expect shown "$2" 2>&1)"
     check "$1: valid" "$SAFETENSORFS" check -q "$3"

@@ -375,7 +375,7 @@ static inline void edit_commit(struct model *m, struct sft_overlay *ov)
 		assert_int_equal(sft_overlay_declare(ov, id, SFT_U8, e->declared.shape, 1, NULL),
 				 0);
 	}
-	if (sft_overlay_commit(ov, NULL, NULL, &err) < 0)
+	if (sft_overlay_commit(ov, &fixture_any, NULL, &err) < 0)
 		fail_msg("commit: %s", err.msg);
 	const bool committed = ov->next;
 	sft_overlay_adopt(ov);

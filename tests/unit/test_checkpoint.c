@@ -318,6 +318,23 @@ static void an_index_of_nothing_is_an_empty_checkpoint(void **state)
 	sft_checkpoint_free(ck);
 }
 
+/* So that there is a place for new tensors after all were deleted. */
+static void an_index_that_names_no_shard_has_the_empty_ones(void **state)
+{
+	write_text(INDEX, "{\"weight_map\":{}}");
+	write_shard("full.safetensors", "a");
+	write_shard("void.safetensors", "");
+	write_shard("aa.safetensors", "");
+	write_text("broken.safetensors", "no header");
+	struct sft_checkpoint *ck = open_ok(NULL, 0);
+	assert_int_equal(sft_checkpoint_count(ck), 0);
+	assert_int_equal(sft_checkpoint_shards(ck), 2);
+	assert_string_equal(sft_checkpoint_shard(ck, 0)->name, "aa.safetensors");
+	assert_string_equal(sft_checkpoint_shard(ck, 1)->name, "void.safetensors");
+	assert_null(sft_checkpoint_warning(ck, 0));
+	sft_checkpoint_free(ck);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -337,6 +354,8 @@ int main(void)
 		cmocka_unit_test_teardown(many_names_in_two_shards_are_not_many_lines, empty_dir),
 		cmocka_unit_test_teardown(a_bad_index_is_refused, empty_dir),
 		cmocka_unit_test_teardown(an_index_of_nothing_is_an_empty_checkpoint, empty_dir),
+		cmocka_unit_test_teardown(an_index_that_names_no_shard_has_the_empty_ones,
+					  empty_dir),
 	};
 	if (!mkdtemp(dir))
 		return 1;

@@ -23,6 +23,7 @@ static const struct commit_case {
 	const char *script; /* `commit` between two "|" parts, and at the end */
 	struct named after[8];
 	const char *note;
+	bool allow_empty;
 } commit_cases[] = {
 	{ .name = "bytes",
 	  .before = { { M, ONE } },
@@ -91,12 +92,14 @@ static const struct commit_case {
 	  .before = { { M, ONE } },
 	  .source = M,
 	  .script = "r a; r b",
-	  .after = { { M, "@k=v" } } },
+	  .after = { { M, "@k=v" } },
+	  .allow_empty = true },
 	{ .name = "a file emptied",
 	  .before = { { M, "a U8 1 00" } },
 	  .source = M,
 	  .script = "r a",
-	  .after = { { M, "" } } },
+	  .after = { { M, "" } },
+	  .allow_empty = true },
 	{ .name = "twice, with edits in between",
 	  .before = { { M, ONE } },
 	  .source = M,
@@ -143,6 +146,15 @@ static const struct commit_case {
 		     { B, "x U8 3 ff0203" },
 		     { INDEX, "{\"metadata\": {\"total_size\": 3}, \"weight_map\": {\"x\": \"" B
 			      "\"}}" } } },
+	{ .name = "all tensors deleted, and one made in the place that is left",
+	  .before = { { A, "one U8 2 0102" }, { B, "two U8 3 010203" }, { INDEX, TWO_INDEX(AB) } },
+	  .source = "",
+	  .script = "r one; r two|C 1 x; w x 0 ff; c y; w y 0 01",
+	  .after = { { A, "" },
+		     { B, "x U8 1 ff; y U8 1 01" },
+		     { INDEX, "{\"metadata\": {\"total_size\": 2}, \"weight_map\": {\"x\": \"" B
+			      "\", \"y\": \"" B "\"}}" } },
+	  .allow_empty = true },
 	{ .name = "missing shards",
 	  .before = { { A, "one U8 2 0102" }, { INDEX, TWO_INDEX(AB) } },
 	  .source = "",
@@ -309,8 +321,10 @@ static void check_overlay_shows(const struct sft_overlay *ov)
 	assert_int_equal(live, sft_checkpoint_count(ck));
 }
 
-static void run_parts(struct sft_overlay *ov, const char *script, const char *note)
+static void run_parts(struct sft_overlay *ov, const char *script, const char *note,
+		      bool allow_empty)
 {
+	const struct sft_commit_options options = { .allow_empty = allow_empty };
 	char *copy = strdup(script), *save = NULL;
 	struct sft_error err = { 0 };
 	bool noted = false;
@@ -320,7 +334,7 @@ static void run_parts(struct sft_overlay *ov, const char *script, const char *no
 		int r = fixture_edit(ov, part, &err);
 
 		if (r == 0)
-			r = sft_overlay_commit(ov, NULL, said, &err);
+			r = sft_overlay_commit(ov, &options, said, &err);
 		if (r < 0)
 			print_message("%s\n", err.msg);
 		assert_int_equal(r, 0);
@@ -350,7 +364,7 @@ static void run_case(const struct commit_case *c)
 		free(path);
 	}
 	assert_int_equal(sft_overlay_open(source, &options, &ov, &err), 0);
-	run_parts(ov, c->script, c->note);
+	run_parts(ov, c->script, c->note, c->allow_empty);
 	sft_overlay_free(ov);
 	for (size_t i = 0; i < 8 && c->after[i].file; i++)
 		check_file(dir, &c->after[i]);

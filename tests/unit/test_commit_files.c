@@ -181,7 +181,7 @@ static void test_an_empty_file_is_sixteen_bytes(void **state)
 	fixture_checkpoint(path, "a U8 1 00");
 	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
 	assert_int_equal(fixture_edit(ov, "r a", &err), 0);
-	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), 0);
+	assert_int_equal(sft_overlay_commit(ov, &fixture_any, NULL, &err), 0);
 	sft_overlay_adopt(ov);
 	sft_overlay_free(ov);
 	bytes = fixture_get(path, &len);
@@ -419,7 +419,7 @@ static void test_progress_ends_at_the_total(void **state)
 		const struct sft_overlay_options options = { .inplace = cases[i].inplace };
 		char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
 		struct progress p = { 0 };
-		const struct sft_progress progress = { count_progress, &p };
+		const struct sft_commit_options commit = { .progress = { count_progress, &p } };
 		struct sft_overlay *ov;
 		struct sft_error err = { 0 };
 		size_t len;
@@ -427,7 +427,7 @@ static void test_progress_ends_at_the_total(void **state)
 		free(fixture_big(path, 20000000, &len));
 		assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
 		assert_int_equal(fixture_edit(ov, cases[i].edit, &err), 0);
-		assert_int_equal(sft_overlay_commit(ov, &progress, NULL, &err), 0);
+		assert_int_equal(sft_overlay_commit(ov, &commit, NULL, &err), 0);
 		sft_overlay_adopt(ov);
 		sft_overlay_free(ov);
 		assert_true(p.calls > 0 && p.done == p.total);

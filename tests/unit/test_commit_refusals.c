@@ -1,6 +1,7 @@
 /* test_commit_refusals.c - commits that are refused, and what is left then: everything */
 #include "edit_fixture.h"
 
+#include <signal.h>
 #include <sys/resource.h>
 
 #define M "model.safetensors"
@@ -39,6 +40,14 @@ static const struct refusal {
 } refusals[] = {
 	{ "bytes and shape disagree", "t b 7", NULL, { 0 }, -EINVAL, "tensor \"b\": " },
 	{ "several of them", "t b 7; t a 2", NULL, { 0 }, -EINVAL, "and 1 more" },
+	{ "no tensor would be left",
+	  "r a; r b",
+	  NULL,
+	  { 0 },
+	  -EINVAL,
+	  "2 tensors would go and none be left; if that is what you want, commit with "
+	  "--allow-empty" },
+	{ "nor when they are put aside", "mx a .a; r b", NULL, { 0 }, -EINVAL, "none be left" },
 	{ "the source was written to",
 	  "w a 0 00",
 	  replace_source,
@@ -231,12 +240,48 @@ static void test_too_few_descriptors_are_noticed_before_anything_is_renamed(void
 	fixture_remove_dir(dir);
 }
 
+/* Also in place, where the file is as long as it was: a write behind the limit fails all the same,
+ * and then the source would be half written. */
+static void test_a_file_above_the_limit_of_sizes_is_refused(void **state)
+{
+	static const struct sft_overlay_options modes[] = { { 0 }, { .inplace = true } };
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		char *dir = fixture_make_dir(), *path = fixture_join(dir, M), *before, *after;
+		struct rlimit old, small;
+		struct sft_overlay *ov;
+		struct sft_error err = { 0 };
+		size_t len;
+
+		before = fixture_big(path, 3000000, &len);
+		assert_int_equal(sft_overlay_open(path, &modes[i], &ov, &err), 0);
+		assert_int_equal(fixture_edit(ov, "w big 2999990 ffff", &err), 0);
+		assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+		small = (struct rlimit){ 2000000, old.rlim_max };
+		signal(SIGXFSZ, SIG_IGN);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -EFBIG);
+		assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+		assert_non_null(strstr(err.msg, "files of at most 2000000; `ulimit -f`"));
+		after = fixture_get(path, &len);
+		assert_memory_equal(before, after, len);
+		free(after);
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, NULL), 0);
+		sft_overlay_adopt(ov);
+		sft_overlay_free(ov);
+		free(before);
+		free(path);
+		fixture_remove_dir(dir);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_refused_commits_leave_source_and_staging_whole),
 		cmocka_unit_test(test_mended_after_a_refusal_it_commits),
 		cmocka_unit_test(test_too_few_descriptors_are_noticed_before_anything_is_renamed),
+		cmocka_unit_test(test_a_file_above_the_limit_of_sizes_is_refused),
 		cmocka_unit_test(test_output_among_other_checkpoints_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -124,10 +124,7 @@ static int replace(struct commit_job *job, struct sft_error *err)
 static int inplace(struct commit_job *job, struct sft_error *err)
 {
 	const char *index = sft_checkpoint_index_path(job->ov->base);
-	int r = inplace_check(job, err);
 
-	if (r < 0)
-		return r;
 	job->open = strdup(index ? index : sft_checkpoint_path(job->ov->base));
 	return prepare_and_finish(job, JOURNAL_PREPARED_INPLACE, err);
 }
@@ -171,10 +168,10 @@ static int commit(struct sft_overlay *ov, const struct sft_commit_options *optio
 		r = commit_refuse_limits(&job, err);
 	if (r == 0)
 		r = sft_overlay_sync(ov, err);
-	if (r == 0 && ov->options.inplace && inplace_possible(&job, &why))
-		r = inplace(&job, err);
-	else if (r == 0)
-		r = replace(&job, err);
+	if (r == 0 && ov->options.inplace)
+		r = inplace_prepare(&job, &why, err);
+	if (r == 0)
+		r = ov->options.inplace && !why ? inplace(&job, err) : replace(&job, err);
 	if (note && why)
 		snprintf(note, COMMIT_NOTE_SIZE, "%s", why);
 	job_free(&job, r < 0);

@@ -8,6 +8,7 @@
  *   commit_attributes.c  mode, owner and extended attributes
  *   commit_finish.c      what follows the PREPARED record: renames, or the application in place
  *   inplace.c            staged bytes into the source itself
+ *   inplace_room.c       and room for them, where it has holes
  */
 #ifndef SFT_COMMIT_H
 #define SFT_COMMIT_H
@@ -123,9 +124,36 @@ int commit_finish(struct sft_overlay *ov, const struct sft_progress *progress,
 
 /* ---- inplace.c ---- */
 
-/* Whether the plan can be applied to the source itself; *why: NULL, or why not. */
-bool inplace_possible(const struct commit_job *job, const char **why);
-/* Whether the sources of what changed can be written: EACCES, ETXTBSY and so on. */
-int inplace_check(const struct commit_job *job, struct sft_error *err);
+/*
+ * Find out whether the plan can be applied to the source itself, and make sure that nothing but a
+ * broken disk can stop that half way: the sources of what changed can be written, and have the
+ * room. No byte of them changes. *why: NULL, or why a new file has to be written. EACCES, ETXTBSY
+ * and so on; ENOSPC.
+ */
+int inplace_prepare(const struct commit_job *job, const char **why, struct sft_error *err);
+
+/* ---- inplace_room.c ---- */
+
+/* What the bytes that a shard gets in place will take: for those in holes and shared blocks. */
+struct inplace_room {
+	int fd; /* the source, open for writing */
+	uint64_t need, size;
+	uint32_t block; /* bytes */
+	dev_t dev;
+	struct timespec mtime;
+	bool shared; /* has shared blocks in the way */
+	bool copies; /* its file system writes to another place whatever is overwritten */
+};
+
+/* Fill in all but `fd`. */
+int inplace_room_measure(struct inplace_room *room, const struct commit_job *job,
+			 const struct plan_shard *s, struct sft_error *err);
+/* ENOSPC where all of them together do not fit; *why is set where that cannot be known. */
+int inplace_room_refuse(const struct inplace_room *rooms, size_t count, const char **why,
+			struct sft_error *err);
+/* Allocate it, durably; the file stays the one that it was. *why is set where that cannot be done.
+ * ENOSPC, EDQUOT, EIO. */
+int inplace_room_take(struct inplace_room *room, const struct commit_job *job,
+		      const struct plan_shard *s, const char **why, struct sft_error *err);
 
 #endif

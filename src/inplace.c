@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -60,7 +61,7 @@ static bool is_shared(const struct sft_overlay *ov, size_t shard)
 	return false;
 }
 
-bool inplace_possible(const struct commit_job *job, const char **why)
+static bool is_possible(const struct commit_job *job, const char **why)
 {
 	const struct sft_overlay *ov = job->ov;
 
@@ -109,17 +110,65 @@ static int open_source(const struct sft_overlay *ov, uint32_t shard, struct sft_
 	return sft_fail(err, ESTALE, "%s: is not the file that was opened", s->name);
 }
 
-int inplace_check(const struct commit_job *job, struct sft_error *err)
+/* Open and measure the sources of what changed, then see whether all that they need is there. */
+static int measure_rooms(const struct commit_job *job, struct inplace_room *rooms, const char **why,
+			 struct sft_error *err)
 {
-	for (size_t i = 0; i < job->plan.count; i++) {
-		if (!job->plan.shards[i].changed)
+	size_t n = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < job->plan.count; i++) {
+		const struct plan_shard *s = &job->plan.shards[i];
+
+		if (!s->changed)
 			continue;
-		int fd = open_source(job->ov, (uint32_t)i, err);
-		if (fd < 0)
-			return fd;
-		close(fd);
+		rooms[n].fd = open_source(job->ov, (uint32_t)i, err);
+		if (rooms[n].fd < 0)
+			return rooms[n].fd;
+		r = inplace_room_measure(&rooms[n++], job, s, err);
 	}
-	return 0;
+	return r < 0 ? r : inplace_room_refuse(rooms, n, why, err);
+}
+
+static int take_rooms(const struct commit_job *job, struct inplace_room *rooms, const char **why,
+		      struct sft_error *err)
+{
+	size_t n = 0;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && !*why && i < job->plan.count; i++) {
+		const struct plan_shard *s = &job->plan.shards[i];
+
+		if (!s->changed)
+			continue;
+		r = inplace_room_take(&rooms[n++], job, s, why, err);
+		if (r < 0)
+			sft_wrap(err, "%s", sft_checkpoint_shard(job->ov->base, i)->name);
+	}
+	return r;
+}
+
+int inplace_prepare(const struct commit_job *job, const char **why, struct sft_error *err)
+{
+	struct inplace_room *rooms;
+	int r;
+
+	if (!is_possible(job, why))
+		return 0;
+	rooms = calloc(job->plan.count + 1, sizeof(*rooms));
+	if (!rooms)
+		return sft_fail(err, ENOMEM, "no memory for the commit");
+	for (size_t i = 0; i < job->plan.count; i++)
+		rooms[i].fd = -1;
+	r = measure_rooms(job, rooms, why, err);
+	if (r == 0)
+		r = take_rooms(job, rooms, why, err);
+	for (size_t i = 0; i < job->plan.count; i++) {
+		if (rooms[i].fd >= 0)
+			close(rooms[i].fd);
+	}
+	free(rooms);
+	return r;
 }
 
 /* ---- doing it ---- */

@@ -227,7 +227,9 @@ static int free_space(int fd, uint64_t *bytes)
 
 	if (fstatfs(fd, &st) < 0)
 		return -errno;
-	if (!sft_mul(geteuid() == 0 ? st.f_bfree : st.f_bavail, (uint64_t)st.f_bsize, bytes))
+	/* Some file systems do not tell. */
+	if (st.f_blocks == 0 ||
+	    !sft_mul(geteuid() == 0 ? st.f_bfree : st.f_bavail, (uint64_t)st.f_bsize, bytes))
 		*bytes = UINT64_MAX;
 	return 0;
 }

@@ -87,11 +87,14 @@ struct tree_source {
 /*
  * Build the tree. `list_npy`: listings show NAME.npy. EEXIST where two tensors come to the same
  * file name (possible only for cut ones, by collision of the hash); ENOSPC above TREE_ENTRY_MAX;
- * ENOMEM. Memory: at most 48 bytes a tensor, 72 a directory, plus names that had to be encoded,
- * plus listings (8 bytes a name, made when first asked for). Names are looked up by a hash with a
- * random key, so that no checkpoint can make look-ups slow.
+ * E2BIG where the names of TREE_TREE have so many parts that their directories would take many
+ * times the header's memory; ENOMEM. Memory: at most 48 bytes a tensor, 72 a directory, plus names
+ * that had to be encoded, plus listings (8 bytes a name, made when first asked for). Names are
+ * looked up by a hash with a random key, so that no checkpoint can make look-ups slow.
  */
 #define TREE_ENTRY_MAX ((1u << 30) - 1) /* entries; a listing packs entry and kind into 32 bits */
+#define TREE_DIRS_EACH 16		/* directories for each tensor, as a mean, */
+#define TREE_DIRS_MORE 65536		/* and for a checkpoint of few tensors */
 int tree_build(enum tree_layout layout, bool list_npy, const struct tree_source *source,
 	       struct tree **out, struct sft_error *err);
 void tree_free(struct tree *tree);

@@ -23,6 +23,7 @@ struct builder {
 	struct tree_item before;
 	struct open_dir *open;
 	size_t depth, capacity;
+	size_t dirs, dirs_max; /* directories so far, and how many there may be */
 };
 
 static int no_memory(struct builder *b)
@@ -38,6 +39,10 @@ static int store_name(struct builder *b, const char *name, size_t len, bool borr
 	bool cut;
 	size_t n = name_encode(name, len, encoded, &cut);
 
+	if (len == 0) { /* a directory for each dot of a name that is nothing else */
+		*out = (struct tree_stored){ .name = "%", .len = 1 };
+		return 0;
+	}
 	if (cut && borrow) {
 		*out = (struct tree_stored){ .len = (uint8_t)n };
 		return tree_cut_intern(b->tree, encoded, n, name, (uint32_t)len, &out->name,
@@ -119,8 +124,23 @@ static int make_way(struct builder *b, uint32_t file)
 	return ret;
 }
 
-static int open_component(struct builder *b, uint32_t parent, const char *component, size_t len,
-			  uint32_t *entry)
+/* A name costs its header a byte for each directory, and us a hundred. */
+static int refuse_too_deep(struct builder *b, const struct tree_item *item)
+{
+	struct sft_quoted q;
+	size_t dots = 0;
+
+	for (uint32_t i = 0; i < item->name_len; i++)
+		dots += item->name[i] == '.';
+	return sft_fail(b->err, E2BIG,
+			"tensor %s: has %zu dots, and with a directory for each there would be "
+			"more than %zu directories for %zu tensor%s; mount it with another layout",
+			sft_quote(&q, item->name, item->name_len), dots, b->dirs_max,
+			b->source->count, b->source->count == 1 ? "" : "s");
+}
+
+static int open_component(struct builder *b, const struct tree_item *item, uint32_t parent,
+			  const char *component, size_t len, uint32_t *entry)
 {
 	struct tree_stored name = { 0 };
 	int ret = store_name(b, component, len, true, &name);
@@ -132,6 +152,8 @@ static int open_component(struct builder *b, uint32_t parent, const char *compon
 		ret = make_way(b, *entry);
 		*entry = TREE_NO_ENTRY;
 	}
+	if (!ret && *entry == TREE_NO_ENTRY && b->dirs++ == b->dirs_max)
+		ret = refuse_too_deep(b, item);
 	if (!ret && *entry == TREE_NO_ENTRY)
 		return insert(b, parent, name, TREE_IS_DIR, 0, entry);
 	if (name.owned)
@@ -176,7 +198,7 @@ static int add_in_tree(struct builder *b, const struct tree_item *item)
 	dir = b->depth ? b->open[b->depth - 1].entry : TREE_ROOT;
 	at = item->name + (b->depth ? b->open[b->depth - 1].end : 0);
 	while ((dot = memchr(at, '.', (size_t)(end - at))) != NULL) {
-		ret = open_component(b, dir, at, (size_t)(dot - at), &dir);
+		ret = open_component(b, item, dir, at, (size_t)(dot - at), &dir);
 		if (!ret)
 			ret = push_dir(b, (size_t)(dot + 1 - item->name), dir);
 		if (ret)
@@ -259,7 +281,11 @@ static int add_items(struct builder *b)
 int tree_build(enum tree_layout layout, bool list_npy, const struct tree_source *source,
 	       struct tree **out, struct sft_error *err)
 {
-	struct builder b = { .source = source, .err = err };
+	struct builder b = {
+		.source = source,
+		.err = err,
+		.dirs_max = TREE_DIRS_EACH * source->count + TREE_DIRS_MORE,
+	};
 	int ret;
 
 	if (source->count >= TREE_ENTRY_MAX)

@@ -293,7 +293,7 @@ static void deep_names_are_no_trouble(void **state)
 {
 	struct fixture f = { .layout = TREE_TREE };
 	struct sft_buf name = { 0 };
-	size_t depth = 200000;
+	size_t depth = 60000;
 	char *dots = malloc(depth);
 	uint32_t last;
 
@@ -310,6 +310,47 @@ static void deep_names_are_no_trouble(void **state)
 	sft_buf_free(&name);
 	free(dots);
 	fixture_free(&f);
+}
+
+/* A byte of a header must not cost a hundred of ours. */
+static void names_of_too_many_parts_are_refused(void **state)
+{
+	static const struct {
+		size_t names, dots;
+		bool fits;
+	} cases[] = {
+		{ 1, TREE_DIRS_MORE + 16, true },
+		{ 1, TREE_DIRS_MORE + 17, false },
+		{ 1, 3000000, false },
+		{ 1000, 81, true },
+		{ 1000, 200, false },
+	};
+
+	for (size_t i = 0; i < COUNT(cases); i++) {
+		struct fixture f = { .layout = TREE_TREE };
+		struct sft_error err = { 0 };
+		char *name = malloc(cases[i].dots + 16);
+
+		assert_non_null(name);
+		for (size_t k = 0; k < cases[i].names; k++) {
+			size_t n = (size_t)sprintf(name, "%04zu", k);
+			/* The first of them is after the number. */
+			memset(name + n, '.', cases[i].dots);
+			fixture_name(&f, name, n + cases[i].dots, 0);
+		}
+		counting_start();
+		int ret = fixture_build(&f, &err);
+		assert_int_equal(ret, cases[i].fits ? 0 : -E2BIG);
+		if (!cases[i].fits) {
+			assert_non_null(strstr(err.msg, " dots, and with a directory for each"));
+			assert_non_null(strstr(err.msg, "another layout"));
+		}
+		/* 72 bytes, and what growing takes for a while. */
+		assert_true(counting_peak() <=
+			    4 * 72 * (TREE_DIRS_EACH * cases[i].names + TREE_DIRS_MORE));
+		free(name);
+		fixture_free(&f);
+	}
 }
 
 /* ---- memory ---- */
@@ -369,6 +410,7 @@ int main(void)
 		cmocka_unit_test(equal_file_names_are_refused),
 		cmocka_unit_test(a_tensor_without_its_shard_is_refused),
 		cmocka_unit_test(deep_names_are_no_trouble),
+		cmocka_unit_test(names_of_too_many_parts_are_refused),
 		cmocka_unit_test(build_takes_the_memory_it_states),
 		cmocka_unit_test(a_build_without_memory_says_so),
 	};

@@ -130,8 +130,7 @@ struct sft_index;
  * Validate a header (the JSON only, without the 8 bytes of length) against the length in bytes of
  * the data behind it. On success *out is the caller's, and holds no pointer into `json`.
  * EBADMSG where a rule is broken, ENOMEM. While it runs it takes at most 16 times `len` bytes plus
- * a constant; what it keeps is at most 96 bytes a tensor plus names, shapes, metadata and the text
- * of other keys.
+ * a constant; what it keeps is at most 96 bytes a tensor plus names, shapes, metadata, other keys.
  * Rules: the format's documentation, and docs/format.md.
  */
 int sft_header_parse(const char *json, size_t len, uint64_t data_len, uint32_t shard,
@@ -141,12 +140,8 @@ void sft_index_free(struct sft_index *index);
 size_t sft_index_count(const struct sft_index *index);
 /* Tensors in byte order of their names; i is below the count. */
 const struct sft_tensor *sft_index_at(const struct sft_index *index, size_t i);
-/*
- * The keys of the tensor's header entry other than dtype, shape and data_offsets, in the file's
- * order, as JSON text that can follow those three: `,"key":value,"key":value`. Key and value are
- * the file's bytes, without the white space around them. "" if there are none. Lives as long as
- * the tensor.
- */
+/* Keys of its header entry other than the three that all have, as text that can follow those:
+ * `,"key":value,...`, each key and value as in the file. "" if there are none. The tensor's own. */
 const char *sft_tensor_keys(const struct sft_tensor *tensor);
 /* NULL where there is none of that name. */
 const struct sft_tensor *sft_index_find(const struct sft_index *index, const char *name,
@@ -190,9 +185,8 @@ int sft_sidecar_parse(const char *json, size_t len, enum sft_dtype *dtype, uint6
 struct sft_file;
 
 /*
- * Open, validate and, where that can be, map `path` read-only. Tensors get `shard` as their shard
- * number. ENOENT and the other errors of open(2); EBADMSG where a rule is broken; EINVAL where it
- * is no regular file.
+ * Open, validate and map `path` read-only. Tensors get `shard` as their shard number. ENOENT and
+ * the other errors of open(2); EBADMSG where a rule is broken; EINVAL where it is no regular file.
  */
 int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struct sft_error *err);
 void sft_file_free(struct sft_file *file);
@@ -204,10 +198,9 @@ int sft_file_fd(const struct sft_file *file);		       /* open for reading, file'
 /* Bytes from the start of the file to the data section: 8 + N. */
 uint64_t sft_file_data_offset(const struct sft_file *file);
 /*
- * The mapping of the whole file, or NULL where the address space (RLIMIT_AS) does not suffice for
- * it and everything else: then sft_file_read() is the way. Only hand it to system calls, which
- * answer EFAULT where somebody has truncated the file; to touch a byte of it from here would be
- * SIGBUS. Lives as long as `file`.
+ * The mapping of the whole file, or NULL if address space is short (RLIMIT_AS). Only hand it to
+ * system calls, which answer EFAULT where somebody has truncated the file; to touch a byte of it
+ * from here would be SIGBUS. Lives as long as `file`.
  */
 const char *sft_file_map(const struct sft_file *file);
 /* Read exactly n bytes at `offset` in the file. EIO where they are no longer there. Any thread. */
@@ -467,12 +460,9 @@ struct sft_progress {
 	void *ctx;
 };
 
-/* Zero-initialise it. */
 struct sft_commit_options {
 	struct sft_progress progress; /* `report` may be NULL */
-	/* Commit also where no tensor is left of a checkpoint that had some: as a rule that is a
-	 * mistake, and the only edit that cannot be made up for. */
-	bool allow_empty;
+	bool allow_empty; /* also where no tensor is left of some; mostly that is a mistake */
 };
 
 /*

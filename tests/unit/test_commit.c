@@ -150,10 +150,10 @@ static const struct commit_case {
 	  .before = { { A, "one U8 2 0102" }, { B, "two U8 3 010203" }, { INDEX, TWO_INDEX(AB) } },
 	  .source = "",
 	  .script = "r one; r two|C 1 x; w x 0 ff; c y; w y 0 01",
-	  .after = { { A, "" },
-		     { B, "x U8 1 ff; y U8 1 01" },
+	  .after = { { A, "y U8 1 01" },
+		     { B, "x U8 1 ff" },
 		     { INDEX, "{\"metadata\": {\"total_size\": 2}, \"weight_map\": {\"x\": \"" B
-			      "\", \"y\": \"" B "\"}}" } },
+			      "\", \"y\": \"" A "\"}}" } },
 	  .allow_empty = true },
 	{ .name = "missing shards",
 	  .before = { { A, "one U8 2 0102" }, { INDEX, TWO_INDEX(AB) } },

@@ -60,6 +60,28 @@ unmount "$T/mnt"
 mount_ended "$T/mnt" 1
 check "discard" "$SAFETENSORFS" discard "$T/a.safetensors"
 
+# survives WHAT LIMIT SOURCE: a mount under a limit that may be too low works, or ends with an error.
+survives() {
+    local pids=() status=0
+    limited "$2"
+    if mount_try "$3" "$T/mnt" -o edit 2>/dev/null; then
+        for _ in 1 2 3 4 5 6; do
+            timeout "$DEADLINE" cat "$T"/mnt/* >/dev/null 2>&1 &
+            pids+=($!)
+        done
+        wait "${pids[@]}"
+        unmount "$T/mnt" 2>/dev/null
+        wait_until is_gone "${daemon_pid[$T/mnt]}" || fail "$1: the daemon does not end"
+        wait "${daemon_pid[$T/mnt]}" || status=$?
+        unset "daemon_pid[$T/mnt]"
+    else
+        status=${mount_status:-0}
+    fi
+    limited
+    check "$1: no signal ($status: $(mount_log "$T/mnt" | head -c 500))" test "$status" -lt 128
+    is_unmounted "$T/mnt" || unmount -l "$T/mnt"
+}
+
 # ---- ulimit -v ----
 
 # A sanitizer takes all the addresses there are.
@@ -96,6 +118,9 @@ END
             check "$verb with $kib KiB: no signal ($rc)" test "$rc" -lt 124
         done
     done
+    for kib in 8000 16000 24000 30000 60000; do
+        survives "a mount with $kib KiB" "-v $kib" "$T/kept"
+    done
     for kib in 300000 400000 600000; do
         limited "-v $kib"
         mount_start "$T/kept" "$T/mnt" -o edit
@@ -110,9 +135,10 @@ fi
 # ---- ulimit -n ----
 
 make_checkpoint "$T/dir" --shards 40 --tensors 40
-for n in 10 20 40 60; do
+for n in 10 20 40 60 92 94 96 98 100; do
     with "-n $n" "$SAFETENSORFS" ls "$T/dir"
     check "ls with $n descriptors: no signal ($rc)" test "$rc" -le 1
+    survives "a mount with $n descriptors" "-n $n" "$T/dir"
     [ "$rc" -eq 0 ] || check_match "ls with $n descriptors: says so" 'Too many open files' "$err"
 done
 finish

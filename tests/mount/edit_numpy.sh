@@ -17,4 +17,17 @@ for options in edit edit,npy; do
     canonical "$options" "$T/a.safetensors"
     mount_stop "$T/mnt"
 done
+
+# What else a tensor's header entry has stays with its name: who saves an array means to change its bytes.
+"$PYTHON" - "$T/k.safetensors" <<'END'
+import struct, sys
+header = b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16], "qtype" : "Q4_0"}}'
+open(sys.argv[1], "wb").write(struct.pack("<Q", len(header)) + header + bytes(16))
+END
+edit_start "$T/k.safetensors" "$T/mnt"
+"$PYTHON" -c 'import numpy, sys; numpy.save(sys.argv[1], numpy.ones((2, 3), "<f4"))' "$T/mnt/a.npy"
+mount_stop "$T/mnt"
+check_eq "other keys of a tensor that an array replaces" \
+    '{"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24],"qtype":"Q4_0"}}' \
+    "$(tail -c +9 "$T/k.safetensors" | head -c 72)"
 finish

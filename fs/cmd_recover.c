@@ -80,7 +80,9 @@ static int recover(const struct options *o)
 	sft_buf_free(&text);
 	if (r == 0 && !found)
 		return nothing_staged(o->source);
-	if (r == -EBUSY || sft_overlay_open(o->source, &options, &ov, &err) < 0) {
+	/* Where that fails for another reason, opening says which. */
+	const bool refused = r == -EBUSY || r == -EPERM || r == -EEXIST;
+	if (refused || sft_overlay_open(o->source, &options, &ov, &err) < 0) {
 		advise_source(o->source, NULL, &err);
 		log_error(o->source, "%s", err.msg);
 		return 1;
@@ -113,7 +115,12 @@ static int discard(const struct options *o)
 		log_error(o->source, "%s", err.msg);
 		goto out;
 	}
-	if (found)
+	if (r == 1)
+		printf("%s: a commit was interrupted while it was changing files, so it was "
+		       "finished "
+		       "instead\n",
+		       o->source);
+	else if (found)
 		printf("%s: discarded\n", o->source);
 	code = found ? 0 : nothing_staged(o->source);
 out:

@@ -247,14 +247,19 @@ static char *staging_of(const struct target *t, int *pidfd)
 	return staging;
 }
 
-/* The daemon cannot be waited for, but what it commits into can: it has that locked. */
+/* The daemon cannot be waited for, but what it commits into can: it has the file `lock` there
+ * locked. A shared lock is enough to see that, and takes a descriptor for reading anywhere. */
 static void wait_for_staging(const char *staging)
 {
-	int fd = open(staging, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char *path = NULL;
+	if (asprintf(&path, "%s/lock", staging) < 0)
+		return;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
 	while (fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK)
 		poll(NULL, 0, 100);
 	if (fd >= 0)
 		close(fd);
+	free(path);
 }
 
 static int unmount(const struct target *t)

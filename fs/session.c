@@ -19,6 +19,19 @@
 #include <string.h>
 #include <unistd.h>
 
+static void warn_of_staged(const struct fs *fs)
+{
+	struct sft_error where = { 0 };
+	if (sft_staging_check(fs->opt->source, fs->opt->staging, &where) == -EPERM)
+		log_warning(fs->opt->said_source, "%s", where.msg);
+	else if (sft_staging_exists(fs->opt->source, fs->opt->staging))
+		log_warning(fs->opt->said_source,
+			    "edits are staged and not committed%s%s; this mount shows the last "
+			    "committed state (safetensorfs recover commits them, discard drops "
+			    "them)",
+			    where.errnum ? ": " : "", where.msg);
+}
+
 static void say_warnings(const struct fs *fs)
 {
 	const char *line;
@@ -26,11 +39,8 @@ static void say_warnings(const struct fs *fs)
 		log_warning(fs->opt->said_source, "%s", line);
 	for (size_t i = 0; fs->overlay && (line = sft_overlay_note(fs->overlay, i)); i++)
 		log_info(fs->opt->said_source, "%s", line);
-	if (!fs->overlay && sft_staging_exists(fs->opt->source, fs->opt->staging))
-		log_warning(
-			fs->opt->said_source,
-			"edits are staged and not committed; this mount shows the last committed "
-			"state (safetensorfs recover commits them, discard drops them)");
+	if (!fs->overlay)
+		warn_of_staged(fs);
 	if (fs->opt->said_rw && !fs->opt->edit && !fs->opt->from_mount && isatty(STDERR_FILENO))
 		log_info(fs->opt->said_mountpoint, "mounted read-only; -o edit allows editing");
 }

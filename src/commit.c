@@ -12,46 +12,63 @@
  * changed.
  */
 #include "commit.h"
+#include "journal.h"
+#include "staging.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* ---- the record ---- */
 
-static int add_target(struct commit_prepared *p, const struct commit_file *f)
+/* What the commit replaces is what was opened; of an output, what is there now. */
+static int old_id(const struct commit_file *f, bool in_output, struct file_id *id)
+{
+	if (f->source && !in_output) {
+		*id = identity_of_file(f->source);
+		return 0;
+	}
+	return identity_of_path(f->path, !f->shard, id);
+}
+
+static int add_target(struct commit_prepared *p, const struct commit_file *f, bool in_output)
 {
 	struct commit_target *t = &p->targets[p->count++];
 
-	t->temporary = strdup(f->temporary);
-	t->path = strdup(f->path);
-	t->ino = f->ino;
-	t->size = f->size;
-	return t->temporary && t->path ? 0 : -ENOMEM;
+	t->in_output = in_output;
+	t->text = !f->shard;
+	t->name = strdup(f->name);
+	t->temporary = strdup(strrchr(f->temporary, '/') + 1);
+	t->new = f->id;
+	return t->name && t->temporary ? old_id(f, in_output, &t->old) : -ENOMEM;
 }
 
-static struct commit_prepared *make_prepared(struct commit_job *job, enum journal_kind kind)
+static struct commit_prepared *make_prepared(struct commit_job *job, enum journal_kind kind,
+					     struct sft_error *err)
 {
 	struct commit_prepared *p = calloc(1, sizeof(*p));
+	int r = 0;
 
-	if (!p)
+	if (!p) {
+		sft_fail(err, ENOMEM, "no memory for the commit");
 		return NULL;
+	}
 	p->kind = kind;
 	p->targets = calloc(job->count + 1, sizeof(*p->targets));
 	p->open = job->open;
 	job->open = NULL;
-	for (size_t i = 0; p->targets && i < job->count; i++) {
-		if (add_target(p, &job->files[i]) < 0)
-			break;
-	}
-	if (!p->targets || !p->open || p->count < job->count ||
-	    (p->count && !p->targets[p->count - 1].path)) {
-		commit_prepared_free(p);
-		return NULL;
-	}
-	return p;
+	if (!p->targets || !p->open)
+		r = -ENOMEM;
+	for (size_t i = 0; r == 0 && i < job->count; i++)
+		r = add_target(p, &job->files[i], job->ov->options.output);
+	if (r == 0)
+		return p;
+	sft_fail(err, -r, "cannot prepare the commit: %s", strerror(-r));
+	commit_prepared_free(p);
+	return NULL;
 }
 
 /*
@@ -60,21 +77,24 @@ static struct commit_prepared *make_prepared(struct commit_job *job, enum journa
  */
 static void lock_new_file(struct commit_job *job)
 {
-	if (!sft_checkpoint_is_directory(job->ov->base) && job->count)
-		(void)staging_lock(job->ov, job->files[0].temporary, NULL);
+	if (sft_checkpoint_is_directory(job->ov->base) || job->count == 0)
+		return;
+	(void)staging_lock_fd(job->ov, job->files[0].fd, NULL);
+	job->files[0].fd = -1;
 }
 
 /* Write the record and do what it says. */
 static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, struct sft_error *err)
 {
 	struct sft_overlay *ov = job->ov;
-	struct commit_prepared *p = make_prepared(job, kind);
+	struct sft_error e = { 0 };
+	struct commit_prepared *p = make_prepared(job, kind, &e);
 	int r;
 
 	if (!p)
-		return sft_fail(err, ENOMEM, "no memory for the commit");
+		return sft_fail(err, e.errnum, "%s", e.msg);
 	lock_new_file(job);
-	r = journal_prepared(ov, kind, p->targets, p->count, err);
+	r = journal_prepared(ov, kind, p->targets, p->count, &p->journal_end, err);
 	if (r < 0) {
 		commit_prepared_free(p);
 		return r;
@@ -87,15 +107,15 @@ static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, st
 
 static int sync_dirs(const struct commit_job *job, struct sft_error *err)
 {
-	struct commit_target *targets = calloc(job->count + 1, sizeof(*targets));
+	char **paths = calloc(job->count + 1, sizeof(*paths));
 	int r;
 
-	if (!targets)
+	if (!paths)
 		return sft_fail(err, ENOMEM, "no memory for the commit");
 	for (size_t i = 0; i < job->count; i++)
-		targets[i].path = job->files[i].path;
-	r = commit_sync_dirs(targets, job->count, err);
-	free(targets);
+		paths[i] = job->files[i].path;
+	r = commit_sync_dirs(paths, job->count, err);
+	free(paths);
 	return r;
 }
 
@@ -139,12 +159,17 @@ static void job_free(struct commit_job *job, bool failed)
 
 		if (remove && f->created)
 			(void)io_unlinkat(AT_FDCWD, f->temporary, 0);
+		if (f->fd >= 0)
+			close(f->fd);
 		sft_buf_free(&f->text);
+		free(f->name);
 		free(f->temporary);
 		free(f->path);
 	}
-	if (remove && job->made)
+	if (remove && job->made) {
+		staging_drop_output(job->ov);
 		(void)io_unlinkat(AT_FDCWD, job->made, AT_REMOVEDIR);
+	}
 	free(job->files);
 	free(job->made);
 	free(job->open);

@@ -6,6 +6,7 @@
  *   commit_target.c      which files are written, where, and whether they may be
  *   commit_write.c       a planned shard into its temporary, and the reading back of it
  *   commit_attributes.c  mode, owner and extended attributes
+ *   commit_prepared.c    what has become of the files of a prepared commit
  *   commit_finish.c      what follows the PREPARED record: renames, or the application in place
  *   inplace.c            staged bytes into the source itself
  *   inplace_room.c       and room for them, where it has holes
@@ -21,16 +22,18 @@
 struct commit_file {
 	const struct plan_shard *shard; /* NULL: the index.json */
 	const struct sft_file *source;	/* the committed file; NULL: the index.json */
+	char *name;			/* in the source, or the output */
 	char *path;			/* target: absolute, its directory resolved */
 	char *temporary;		/* beside it */
+	int fd;				/* of the temporary, from when it was made; -1 */
 	struct sft_buf text;		/* of the index.json */
 	bool created;			/* the temporary is there */
-	bool cloned;	/* it shares the source's blocks: only what differs is written */
-	bool reflinks;	/* this file system can share blocks */
-	uint32_t block; /* bytes; ranges that are to share blocks lie on multiples of it */
-	uint64_t bytes; /* to write or copy */
-	uint64_t need;	/* of free space */
-	uint64_t ino, size;
+	bool cloned;	   /* it shares the source's blocks: only what differs is written */
+	bool reflinks;	   /* this file system can share blocks */
+	uint32_t block;	   /* bytes; ranges that are to share blocks lie on multiples of it */
+	uint64_t bytes;	   /* to write or copy */
+	uint64_t need;	   /* of free space */
+	struct file_id id; /* of the new file */
 };
 
 struct commit_job {
@@ -71,7 +74,7 @@ int commit_refuse_strangers(const struct sft_overlay *ov, const char *output,
 /* ENOSPC where what the files need is not there. */
 int commit_refuse_space(const struct commit_job *job, struct sft_error *err);
 /* fsync the directory of each path, each once in a row. */
-int commit_sync_dirs(const struct commit_target *targets, size_t count, struct sft_error *err);
+int commit_sync_dirs(char *const *paths, size_t count, struct sft_error *err);
 
 /* ---- commit_write.c ---- */
 
@@ -95,7 +98,8 @@ int commit_zero(int fd, uint64_t offset, uint64_t n);
 int commit_create(struct commit_job *job, struct commit_file *f, struct sft_error *err);
 /* Write it, give it the source's attributes, make its content durable. */
 int commit_write(struct commit_job *job, struct commit_file *f, struct sft_error *err);
-/* Read it back: it is valid, and what the plan says. Sets f->ino and f->size. */
+/* Read it back, by the descriptor that it was written with: it is valid, and what the plan says.
+ * Sets f->id. */
 int commit_verify(struct commit_file *f, struct sft_error *err);
 
 /* ---- commit_attributes.c ---- */

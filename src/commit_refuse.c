@@ -53,11 +53,12 @@ static int refuse_file_size(const struct commit_job *job, struct sft_error *err)
 
 /*
  * The result is opened while the old checkpoint still is, and after the renames it would be too
- * late to find that there are not enough descriptors for both.
+ * late to find that there are not enough descriptors for both. Before, as many new files are open
+ * at a time, and the index.
  */
 static int refuse_open_files(const struct sft_overlay *ov, struct sft_error *err)
 {
-	const size_t need = sft_checkpoint_shards(ov->base) + 8;
+	const size_t need = sft_checkpoint_shards(ov->base) + 9;
 	int *fds = calloc(need, sizeof(*fds)), r = 0;
 	size_t n = 0;
 

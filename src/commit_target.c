@@ -1,7 +1,9 @@
 /* commit_target.c - which files a commit writes, where, and whether it may */
 #include "commit.h"
+#include "file.h"
 #include "journal.h"
 #include "num.h"
+#include "staging.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -13,8 +15,6 @@
 #include <string.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
-
-#define TEMPORARY_SUFFIX ".safetensorfs-new"
 
 static int no_memory(struct sft_error *err)
 {
@@ -42,6 +42,7 @@ int commit_refuse_stale(const struct sft_overlay *ov, struct sft_error *err)
 	for (size_t i = 0; i < sft_checkpoint_shards(ov->base); i++) {
 		const struct sft_shard *shard = sft_checkpoint_shard(ov->base, i);
 		char how[IDENTITY_TEXT];
+		struct file_id id;
 		struct stat st;
 
 		if (!shard->file)
@@ -52,42 +53,28 @@ int commit_refuse_stale(const struct sft_overlay *ov, struct sft_error *err)
 		if (identity_differs(sft_file_stat(shard->file), &st, true, how))
 			return sft_fail(err, ESTALE, "%s: is not the file that was opened: %s",
 					shard->name, how);
+		int r = identity_of_fd(sft_file_fd(shard->file), false, &id);
+		if (r < 0)
+			return sft_fail(err, -r, "%s: cannot be read: %s", shard->name,
+					strerror(-r));
+		if (id.hash != sft_file_header_hash(shard->file))
+			return sft_fail(err, ESTALE,
+					"%s: is not the file that was opened: another header",
+					shard->name);
 	}
 	return 0;
 }
 
 /* ---- paths ---- */
 
-/* `.NAME.safetensorfs-new` beside the target; a hash (FNV-1a) stands in for a name that leaves no
- * room for the suffix. Malloced. */
-static char *temporary_path(const char *path)
+/* Its temporary, beside it. Malloced. */
+static char *temporary_path(const struct sft_overlay *ov, const char *path)
 {
-	const char *name = base_name(path);
-	uint64_t hash = 0xcbf29ce484222325u;
-	char *out = NULL;
-	int n;
+	char *name = commit_temporary_name(base_name(path), ov->staging.id), *out = NULL;
 
-	for (const char *p = name; *p; p++)
-		hash = (hash ^ (unsigned char)*p) * 0x100000001b3u;
-	if (strlen(name) + strlen("." TEMPORARY_SUFFIX) > NAME_MAX)
-		n = asprintf(&out, "%.*s.%016" PRIx64 TEMPORARY_SUFFIX, (int)(name - path), path,
-			     hash);
-	else
-		n = asprintf(&out, "%.*s.%s" TEMPORARY_SUFFIX, (int)(name - path), path, name);
-	return n < 0 ? NULL : out;
-}
-
-/* PATH with its directory resolved, but not itself: what is renamed onto it replaces a link, since
- * that may lead to the source. Malloced; NULL with errno set. */
-static char *resolve_directory_of(const char *path)
-{
-	char *dir = io_dirname(path), *real = dir ? realpath(dir, NULL) : NULL, *out = NULL;
-
-	if (real &&
-	    asprintf(&out, "%s/%s", strcmp(real, "/") == 0 ? "" : real, base_name(path)) < 0)
+	if (name && asprintf(&out, "%.*s%s", (int)(base_name(path) - path), path, name) < 0)
 		out = NULL;
-	free(real);
-	free(dir);
+	free(name);
 	return out;
 }
 
@@ -96,7 +83,7 @@ static char *output_path(const struct sft_overlay *ov)
 {
 	if (sft_checkpoint_is_directory(ov->base))
 		return realpath(ov->options.output, NULL);
-	return resolve_directory_of(ov->options.output);
+	return staging_resolve_parent(ov->options.output);
 }
 
 /* Where the file called `name`, now at `old`, goes. Malloced; NULL with errno set. */
@@ -184,7 +171,8 @@ static int prepare_output(struct commit_job *job, char **path, struct sft_error 
 	*path = output_path(ov);
 	if (!*path)
 		return sft_fail(err, errno, "output %s: %s", output, strerror(errno));
-	return directory ? commit_refuse_strangers(ov, *path, err) : 0;
+	r = staging_claim_output(job->ov, *path, directory, err);
+	return r == 0 && directory ? commit_refuse_strangers(ov, *path, err) : r;
 }
 
 /* What to open to see the result. */
@@ -217,9 +205,11 @@ static int add_file(struct commit_job *job, struct commit_file f, const char *na
 					job->files[i].path);
 		}
 	}
-	f.temporary = temporary_path(f.path);
+	f.fd = -1;
+	f.name = strdup(name);
+	f.temporary = temporary_path(job->ov, f.path);
 	job->files[job->count++] = f;
-	return f.temporary ? 0 : no_memory(err);
+	return f.name && f.temporary ? 0 : no_memory(err);
 }
 
 static int add_shard(struct commit_job *job, const struct plan_shard *s, const char *output,
@@ -312,7 +302,7 @@ void commit_clean(const struct sft_overlay *ov)
 		const char *old = s ? (s->file ? sft_file_path(s->file) : NULL) : index;
 		char *path =
 			old ? target_path(ov, output, s ? s->name : base_name(index), old) : NULL;
-		char *temporary = path ? temporary_path(path) : NULL;
+		char *temporary = path ? temporary_path(ov, path) : NULL;
 
 		if (temporary)
 			(void)io_unlinkat(AT_FDCWD, temporary, 0);
@@ -391,13 +381,13 @@ int commit_refuse_space(const struct commit_job *job, struct sft_error *err)
 
 /* ---- directories ---- */
 
-int commit_sync_dirs(const struct commit_target *targets, size_t count, struct sft_error *err)
+int commit_sync_dirs(char *const *paths, size_t count, struct sft_error *err)
 {
 	char *last = NULL;
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < count; i++) {
-		char *dir = io_dirname(targets[i].path);
+		char *dir = io_dirname(paths[i]);
 
 		if (!dir)
 			r = no_memory(err);

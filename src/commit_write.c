@@ -6,6 +6,8 @@
  * written.
  */
 #include "commit.h"
+#include "file.h"
+#include "journal.h"
 #include "weight_map.h"
 
 #include <errno.h>
@@ -296,11 +298,9 @@ static int copy_index_attributes(const struct commit_job *job, int to, struct sf
 
 int commit_write(struct commit_job *job, struct commit_file *f, struct sft_error *err)
 {
-	int fd = io_openat(AT_FDCWD, f->temporary, O_RDWR | O_NOFOLLOW, 0);
+	const int fd = f->fd;
 	int r;
 
-	if (fd < 0)
-		return sft_fail(err, -fd, "cannot open %s: %s", f->temporary, strerror(-fd));
 	r = f->shard ? write_shard(job, f, fd, err) : write_index(job, f, fd, err);
 	if (r == 0)
 		r = f->shard ? commit_copy_attributes(sft_file_fd(f->source), fd, err)
@@ -310,7 +310,6 @@ int commit_write(struct commit_job *job, struct commit_file *f, struct sft_error
 		if (r < 0)
 			sft_fail(err, -r, "cannot sync %s: %s", f->temporary, strerror(-r));
 	}
-	close(fd);
 	return r;
 }
 
@@ -345,9 +344,9 @@ int commit_create(struct commit_job *job, struct commit_file *f, struct sft_erro
 	if (fd < 0)
 		return sft_fail(err, -fd, "cannot create %s: %s", f->temporary, strerror(-fd));
 	f->created = true;
+	f->fd = fd;
 	f->block = 4096;
 	r = try_clone(f, fd, err);
-	close(fd);
 	if (r == 0 && f->shard) {
 		m.bytes = m.need = f->shard->header ? f->shard->header_length : 0;
 		r = commit_walk(job->ov, f->shard, measure, &m, err);
@@ -373,9 +372,9 @@ static int compare_with_plan(const struct commit_file *f, const struct sft_index
 	const struct plan_shard *s = f->shard;
 	struct sft_quoted q;
 
-	if (f->size != s->file_size)
+	if (f->id.size != s->file_size)
 		return sft_fail(err, EIO, "read back, %s has %llu bytes instead of %llu",
-				f->temporary, (unsigned long long)f->size,
+				f->temporary, (unsigned long long)f->id.size,
 				(unsigned long long)s->file_size);
 	if (sft_index_count(index) != s->count)
 		return sft_fail(err, EIO, "read back, %s has %zu tensors instead of %zu",
@@ -393,36 +392,47 @@ static int compare_with_plan(const struct commit_file *f, const struct sft_index
 
 static int verify_index(struct commit_file *f, struct sft_error *err)
 {
-	struct weight_map map;
+	struct weight_map map = { 0 };
 	struct sft_error e = { 0 };
-	struct stat st;
+	char *text;
+	int r;
 
-	if (stat(f->temporary, &st) < 0)
-		return sft_fail(err, errno, "cannot look at %s: %s", f->temporary, strerror(errno));
-	f->ino = (uint64_t)st.st_ino;
-	f->size = (uint64_t)st.st_size;
-	if (f->size != f->text.len)
+	if (f->id.size != f->text.len)
 		return sft_fail(err, EIO, "read back, %s has %llu bytes instead of %zu",
-				f->temporary, (unsigned long long)f->size, f->text.len);
-	if (weight_map_read(&map, f->temporary, &e) < 0)
-		sft_fail(err, e.errnum, "cannot read back %s: %s", f->temporary, e.msg);
+				f->temporary, (unsigned long long)f->id.size, f->text.len);
+	text = malloc(f->text.len + 1);
+	r = text ? io_pread(f->fd, text, f->text.len, 0) : -ENOMEM;
+	if (r < 0)
+		sft_fail(&e, -r, "%s", strerror(-r));
+	else
+		weight_map_parse(&map, text, f->text.len, &e);
 	weight_map_free(&map);
-	return -e.errnum;
+	free(text);
+	return e.errnum ? sft_fail(err, e.errnum, "cannot read back %s: %s", f->temporary, e.msg)
+			: 0;
+}
+
+static int verify_shard(struct commit_file *f, struct sft_error *err)
+{
+	struct sft_error e = { 0 };
+	struct sft_file *file;
+	int fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0), r;
+
+	if (fd < 0)
+		return sft_fail(err, errno, "cannot read back %s: %s", f->temporary,
+				strerror(errno));
+	if (sft_file_open_fd(fd, f->temporary, f->shard->shard, &file, &e) < 0)
+		return sft_fail(err, e.errnum, "cannot read back %s: %s", f->temporary, e.msg);
+	r = compare_with_plan(f, sft_file_index(file), err);
+	sft_file_free(file);
+	return r;
 }
 
 int commit_verify(struct commit_file *f, struct sft_error *err)
 {
-	struct sft_error e = { 0 };
-	struct sft_file *file;
-	int r;
+	int r = identity_of_fd(f->fd, !f->shard, &f->id);
 
-	if (!f->shard)
-		return verify_index(f, err);
-	if (sft_file_open(f->temporary, f->shard->shard, &file, &e) < 0)
-		return sft_fail(err, e.errnum, "cannot read back %s: %s", f->temporary, e.msg);
-	f->ino = (uint64_t)sft_file_stat(file)->st_ino;
-	f->size = (uint64_t)sft_file_stat(file)->st_size;
-	r = compare_with_plan(f, sft_file_index(file), err);
-	sft_file_free(file);
-	return r;
+	if (r < 0)
+		return sft_fail(err, -r, "cannot read back %s: %s", f->temporary, strerror(-r));
+	return f->shard ? verify_shard(f, err) : verify_index(f, err);
 }

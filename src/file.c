@@ -1,4 +1,6 @@
 /* file.c - open one file: validate its header, map it if there is room for that */
+#include "file.h"
+#include "hash.h"
 #include "hints.h"
 #include "num.h"
 #include "sft.h"
@@ -21,6 +23,7 @@ struct sft_file {
 	struct stat st;
 	const char *map; /* of st.st_size bytes, or NULL */
 	uint64_t data_offset;
+	uint64_t header_hash;
 	struct sft_index *index;
 };
 
@@ -83,6 +86,8 @@ static int read_header(struct sft_file *file, uint32_t shard, struct sft_error *
 	r = sft_file_read(file, json, n, 8, err);
 	if (r == 0)
 		r = sft_header_parse(json, n, size - 8 - n, shard, &file->index, err);
+	if (r == 0)
+		file->header_hash = bytes_hash(json, n, bytes_hash(length, sizeof(length), 0));
 	free(json);
 	file->data_offset = 8 + n;
 	return r;
@@ -128,19 +133,29 @@ static int map_file(struct sft_file *file, struct sft_error *err)
 
 int sft_file_open(const char *path, uint32_t shard, struct sft_file **out, struct sft_error *err)
 {
+	/* O_NONBLOCK: a FIFO with no writer must be refused, not waited for. */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return sft_fail(err, errno, "%s", strerror(errno));
+	return sft_file_open_fd(fd, path, shard, out, err);
+}
+
+int sft_file_open_fd(int fd, const char *path, uint32_t shard, struct sft_file **out,
+		     struct sft_error *err)
+{
 	struct sft_file *file = calloc(1, sizeof(*file));
 	int r;
-	if (!file)
+	if (!file) {
+		close(fd);
 		return sft_fail(err, ENOMEM, "no memory");
-	file->fd = -1;
+	}
+	file->fd = fd;
 	file->path = strdup(path);
 	if (!file->path) {
 		r = sft_fail(err, ENOMEM, "no memory");
 		goto out;
 	}
-	/* O_NONBLOCK: a FIFO with no writer must be refused, not waited for. */
-	file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	if (file->fd < 0 || fstat(file->fd, &file->st) < 0) {
+	if (fstat(file->fd, &file->st) < 0) {
 		r = sft_fail(err, errno, "%s", strerror(errno));
 		goto out;
 	}
@@ -194,6 +209,11 @@ const struct stat *sft_file_stat(const struct sft_file *file)
 int sft_file_fd(const struct sft_file *file)
 {
 	return file->fd;
+}
+
+uint64_t sft_file_header_hash(const struct sft_file *file)
+{
+	return file->header_hash;
 }
 
 uint64_t sft_file_data_offset(const struct sft_file *file)

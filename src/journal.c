@@ -271,7 +271,8 @@ int journal_check_links(struct sft_overlay *ov, struct sft_error *err)
 	struct stat st;
 
 	if ((fstat(s->journal, &st) == 0 && st.st_nlink == 0) ||
-	    (fstat(s->blocks, &st) == 0 && st.st_nlink == 0))
+	    (fstat(s->blocks, &st) == 0 && st.st_nlink == 0) ||
+	    (fstat(ov->claim.lock, &st) == 0 && st.st_nlink == 0))
 		s->broken = s->removed = true;
 	return s->broken ? journal_broken(ov, err) : 0;
 }
@@ -333,7 +334,8 @@ static int append_durably(struct sft_overlay *ov, struct journal_batch *b, struc
 }
 
 int journal_prepared(struct sft_overlay *ov, enum journal_kind kind,
-		     const struct commit_target *targets, size_t count, struct sft_error *err)
+		     const struct commit_target *targets, size_t count, uint64_t *end,
+		     struct sft_error *err)
 {
 	struct journal_batch b = { 0 };
 	int r = ov->staging.journal < 0 ? edit_begin(ov, err) : 0;
@@ -342,24 +344,32 @@ int journal_prepared(struct sft_overlay *ov, enum journal_kind kind,
 		r = sft_overlay_sync(ov, err);
 	if (r < 0)
 		return r;
+	*end = ov->staging.journal_end;
 	journal_start(&b, JOURNAL_PREPARED);
 	journal_u32(&b, kind);
 	journal_u32(&b, (uint32_t)count);
 	for (size_t i = 0; i < count; i++) {
+		journal_u32(&b, (targets[i].in_output ? JOURNAL_IN_OUTPUT : 0u) |
+					(targets[i].text ? JOURNAL_IS_TEXT : 0u));
+		journal_string(&b, targets[i].name, strlen(targets[i].name));
 		journal_string(&b, targets[i].temporary, strlen(targets[i].temporary));
-		journal_string(&b, targets[i].path, strlen(targets[i].path));
-		journal_u64(&b, targets[i].ino);
-		journal_u64(&b, targets[i].size);
+		identity_put_id(&b, &targets[i].old);
+		identity_put_id(&b, &targets[i].new);
 	}
 	journal_finish(&b);
 	return append_durably(ov, &b, err);
 }
 
-int journal_cancelled(struct sft_overlay *ov, struct sft_error *err)
+int journal_take_back(struct sft_overlay *ov, uint64_t end, struct sft_error *err)
 {
-	struct journal_batch b = { 0 };
+	struct staging *s = &ov->staging;
+	int r = io_ftruncate(s->journal, end);
 
-	journal_start(&b, JOURNAL_CANCELLED);
-	journal_finish(&b);
-	return append_durably(ov, &b, err);
+	if (r == 0)
+		r = io_fsync(s->journal);
+	if (r < 0)
+		return sync_failed(ov, r, err);
+	s->journal_end = s->synced_end = end;
+	s->allocated = 0;
+	return 0;
 }

@@ -8,7 +8,8 @@
  * length (32 bits) and its bytes. `id` is what the journal calls a tensor, `name` its bytes,
  * `shard` a position.
  *
- * HEADER     version, flags, source, base ("" for the source), output ("" for the source), identity
+ * HEADER     version, flags, id, source, base ("" for the source), output ("" for the source),
+ *            identity: count, then name and id of each shard, then id of the index
  * BIND       id, shard, name        id is the committed tensor of that name
  * CREATE     id, shard, scratch, name
  * DATA       id, first block, count, length, slots, hashes   length: of the tensor afterwards
@@ -19,8 +20,9 @@
  * RENAME     id, shard, scratch, name
  * METADATA   shard, present, count, then key and value of each pair
  * SYNC       everything before it, and the slots it names, are durable; in a frame of its own
- * PREPARED   kind, count, then temporary, path, ino, size of each target
- * CANCELLED  the PREPARED before it is void
+ * PREPARED   kind, count, then of each target: flags, name, temporary, old id, new id
+ *
+ * The id of a file is whether it is there, and if so inode, size, seconds, nanoseconds, hash.
  */
 #ifndef SFT_JOURNAL_H
 #define SFT_JOURNAL_H
@@ -47,11 +49,12 @@ enum journal_type {
 	JOURNAL_METADATA,
 	JOURNAL_SYNC,
 	JOURNAL_PREPARED,
-	JOURNAL_CANCELLED,
 };
 
 /* Of HEADER. */
-enum { JOURNAL_INPLACE = 1, JOURNAL_OWN_DIR = 2 };
+enum { JOURNAL_INPLACE = 1 };
+/* Of a target of PREPARED. */
+enum { JOURNAL_IN_OUTPUT = 1, JOURNAL_IS_TEXT = 2 };
 
 /* ---- journal.c: building records ---- */
 
@@ -139,9 +142,11 @@ const char *journal_get_string(struct journal_record *rec, uint32_t *len);
 /* What is to be known before the journal is replayed. */
 struct journal_summary {
 	unsigned flags; /* SFT_PARTIAL, SFT_SAME_NAMES */
-	bool inplace, own_dir;
-	char *source, *base, *output; /* base, output: NULL for the source */
-	unsigned char *identity;      /* for identity_check() */
+	bool inplace;
+	uint64_t id;		 /* of the staging, random */
+	char *source;		 /* where it was then: for messages, and to know it again */
+	char *base, *output;	 /* NULL for the source */
+	unsigned char *identity; /* for identity_check() */
 	size_t identity_len;
 	uint64_t end;	   /* bytes of whole frames */
 	uint64_t synced;   /* bytes up to and with the last SYNC */
@@ -170,21 +175,43 @@ bool journal_say_left_out(const struct journal_summary *sum, struct journal_line
 int journal_may_be_ours(int fd, bool *blank);
 void journal_summary_free(struct journal_summary *sum);
 
-/* ---- identity.c: to know the source again ---- */
+/* ---- identity.c: to know files again ---- */
+
+/* Whether inode numbers of the open file's file system are known to outlive the mount. */
+bool identity_inodes_last(int fd);
+/* Of a shard, as it was when it was opened. */
+struct file_id identity_of_file(const struct sft_file *file);
+/* Of a file as it is; with `text` (an index.json) all of it is hashed. -errno. */
+int identity_of_fd(int fd, bool text, struct file_id *id);
+/* The same by name; a link at its end is not followed. 0 also where it is not there. */
+int identity_of_path(const char *path, bool text, struct file_id *id);
+/* In all but the inode. */
+bool identity_same(const struct file_id *a, const struct file_id *b);
+void identity_put_id(struct journal_batch *b, const struct file_id *id);
+struct file_id identity_get_id(struct journal_record *rec);
 
 /* Add what tells this checkpoint's files from others to a HEADER. */
 void identity_put(struct journal_batch *b, const struct sft_checkpoint *ck);
-/* Whether a file is another one than it was, or was written to; `text` says in what it differs, as
- * "size 20 instead of 10, ...". With `device` that counts too. */
+/* The shards that are in a HEADER: names, not followed by a NUL, until NULL. */
+struct identity_names {
+	struct journal_record rec;
+	uint32_t left;
+	struct file_id id; /* of the last one */
+};
+struct identity_names identity_names(const struct journal_summary *sum);
+const char *identity_next_name(struct identity_names *names, uint32_t *len);
+
+/* Whether an open file is another one than it was, or was written to; `text` says in what it
+ * differs, as "size 20 instead of 10, ...". With `device` that counts too. */
 #define IDENTITY_TEXT 320
 bool identity_differs(const struct stat *was, const struct stat *is, bool device,
 		      char text[IDENTITY_TEXT]);
-/* ESTALE where the files are other ones; with `anyhow`, modification times may differ. */
-int identity_check(const struct journal_summary *sum, const struct sft_checkpoint *ck, bool anyhow,
+/* ESTALE where the files are other ones; with `inplace`, modification times may differ, and inodes
+ * may not, where they last. */
+int identity_check(const struct journal_summary *sum, const struct sft_checkpoint *ck, bool inplace,
 		   struct sft_error *err);
-
-/* Whether the edits are of this source (absolute, resolved): by its path, or by an inode, as it may
- * have been moved. */
+/* Whether the edits are of this source (absolute, resolved): by its path, or by a file in it, as it
+ * may have been moved. */
 bool identity_is_of(const struct journal_summary *sum, const char *source_path);
 
 /* ---- replay.c ---- */

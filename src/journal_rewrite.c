@@ -54,8 +54,8 @@ static void put_header(struct rewrite *w)
 	journal_start(&w->b, JOURNAL_HEADER);
 	journal_u32(&w->b, JOURNAL_VERSION);
 	journal_u32(&w->b, o->flags);
-	journal_u32(&w->b, (o->inplace ? JOURNAL_INPLACE : 0u) |
-				   (ov->staging.own_dir ? JOURNAL_OWN_DIR : 0u));
+	journal_u32(&w->b, o->inplace ? JOURNAL_INPLACE : 0);
+	journal_u64(&w->b, ov->staging.id);
 	journal_string(&w->b, ov->source_path, strlen(ov->source_path));
 	journal_string(&w->b, base, strlen(base));
 	journal_string(&w->b, output, strlen(output));

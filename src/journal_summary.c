@@ -58,7 +58,7 @@ static int summarize_header(struct journal_record *rec, struct journal_summary *
 	sum->flags = journal_get_u32(rec) & (SFT_PARTIAL | SFT_SAME_NAMES);
 	flags = journal_get_u32(rec);
 	sum->inplace = flags & JOURNAL_INPLACE;
-	sum->own_dir = flags & JOURNAL_OWN_DIR;
+	sum->id = journal_get_u64(rec);
 	sum->source = get_path(rec);
 	if (!sum->source || get_optional_path(rec, &sum->base) < 0 ||
 	    get_optional_path(rec, &sum->output) < 0)
@@ -73,38 +73,61 @@ static int summarize_header(struct journal_record *rec, struct journal_summary *
 
 static void free_targets(struct journal_summary *sum)
 {
-	for (size_t i = 0; i < sum->target_count; i++) {
-		free(sum->targets[i].temporary);
-		free(sum->targets[i].path);
-	}
-	free(sum->targets);
+	commit_targets_free(sum->targets, sum->target_count);
 	sum->targets = NULL;
 	sum->target_count = 0;
+}
+
+/* The name of a file in a directory that is known from elsewhere: it leads out of it nowhere. */
+static char *get_name(struct journal_record *rec)
+{
+	char *name = get_path(rec);
+
+	if (name &&
+	    (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0))
+		rec->bad = true;
+	return name;
+}
+
+static int summarize_target(struct journal_record *rec, struct journal_summary *sum,
+			    struct sft_error *err)
+{
+	struct commit_target *t = &sum->targets[sum->target_count++];
+	uint32_t flags;
+
+	flags = journal_get_u32(rec);
+	t->in_output = flags & JOURNAL_IN_OUTPUT;
+	t->text = flags & JOURNAL_IS_TEXT;
+	t->name = get_name(rec);
+	t->temporary = get_name(rec);
+	t->old = identity_get_id(rec);
+	t->new = identity_get_id(rec);
+	if (!t->name || !t->temporary)
+		return sft_fail(err, ENOMEM, "no memory for the journal");
+	if (!commit_is_temporary(t->temporary, sum->id) || !t->new.there ||
+	    (t->in_output && !sum->output))
+		rec->bad = true;
+	return 0;
 }
 
 static int summarize_prepared(struct journal_record *rec, struct journal_summary *sum,
 			      struct sft_error *err)
 {
 	uint32_t kind = journal_get_u32(rec), count = journal_get_u32(rec);
+	int r = 0;
 
 	free_targets(sum);
-	/* Each takes 24 bytes at least. */
-	if (rec->bad || kind > JOURNAL_PREPARED_INPLACE || count > rec->left / 24 ||
+	/* Each takes 60 bytes at least. */
+	if (rec->bad || kind > JOURNAL_PREPARED_INPLACE || count > rec->left / 60 ||
 	    count > TARGETS_MAX)
 		return sft_fail(err, EBADMSG, "the journal's record of a commit is damaged");
 	sum->targets = calloc((size_t)count + 1, sizeof(*sum->targets));
 	if (!sum->targets)
 		return sft_fail(err, ENOMEM, "no memory for the journal");
-	for (uint32_t i = 0; i < count; i++) {
-		struct commit_target *t = &sum->targets[sum->target_count++];
-
-		t->temporary = get_path(rec);
-		t->path = get_path(rec);
-		t->ino = journal_get_u64(rec);
-		t->size = journal_get_u64(rec);
-		if (!t->temporary || !t->path)
-			return sft_fail(err, ENOMEM, "no memory for the journal");
-	}
+	for (uint32_t i = 0; r == 0 && i < count; i++)
+		r = summarize_target(rec, sum, err);
+	if (r < 0)
+		return r;
 	if (rec->bad)
 		return sft_fail(err, EBADMSG, "the journal's record of a commit is damaged");
 	sum->prepared = true;
@@ -261,8 +284,6 @@ static int summarize_records(struct journal_reader *r, struct journal_summary *s
 			continue;
 		}
 		sum->edits = true;
-		if (rec.type == JOURNAL_CANCELLED)
-			sum->prepared = false;
 		if (rec.type == JOURNAL_PREPARED) {
 			e = summarize_prepared(&rec, sum, err);
 			if (e < 0)

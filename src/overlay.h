@@ -47,13 +47,27 @@ struct slots {
 	uint32_t punched;		  /* the first so many of `unused` are holes already */
 };
 
+/* ---- staging_claim.c: a directory that is ours for as long as we have its lock ---- */
+
+struct claim {
+	char *path;	 /* of the directory, absolute */
+	int dir, lock;	 /* descriptors of it and of the file `lock` in it; -1: not held */
+	bool known;	 /* the lock says that the directory holds nothing but a staging of ours */
+	bool own;	 /* we made the directory and may remove it */
+	bool distrusted; /* taking it was refused because of whose it is */
+};
+#define CLAIM_NONE                                                                                 \
+	{                                                                                          \
+		.dir = -1, .lock = -1                                                              \
+	}
+
 /* ---- staging.c: the directory ---- */
 
 struct staging {
-	char *path;	     /* of the directory, absolute */
-	int dir;	     /* descriptor, with the lock; -1: the directory is not there */
+	const char *path;    /* of the directory, absolute; ov->claim's */
+	int dir;	     /* the same; -1: the directory is not there */
 	int blocks, journal; /* -1: nothing was staged yet, or it was dropped */
-	bool own_dir;	     /* we made it and may remove it */
+	uint64_t id;	     /* random: what temporaries are ours by; from the journal's header */
 	bool broken;  /* the journal could not be kept whole, or an fsync failed: no more edits */
 	bool rewrite; /* the journal has to be written anew before it may be called durable */
 	bool removed; /* somebody has removed its files; then it is broken as well */
@@ -84,10 +98,22 @@ struct overlay_entry {
 	bool retired; /* scratch whose `base` or `like` is of a retired checkpoint */
 };
 
-/* A file that a prepared commit puts in place. */
+/* What a file is known again by (identity.c). */
+struct file_id {
+	bool there;	    /* false: there is none, and the rest is 0 */
+	uint64_t ino;	    /* 0 on a file system whose numbers do not last */
+	uint64_t size;	    /* bytes */
+	uint64_t sec, nsec; /* modification time */
+	uint64_t hash;	    /* of the header with its length; of an index.json: of all of it */
+};
+
+/* A file that a prepared commit puts in place. Where it is, is found out anew each time. */
 struct commit_target {
-	char *temporary, *path; /* absolute */
-	uint64_t ino, size;	/* of the temporary: tells whether the rename was done */
+	bool in_output;	 /* a file of the output, not of the source */
+	bool text;	 /* an index.json */
+	char *name;	 /* its file name there; of a single file it only goes into messages */
+	char *temporary; /* file name of the new file, in the directory that the target is in */
+	struct file_id old, new;
 };
 
 struct commit_prepared;
@@ -96,6 +122,9 @@ struct sft_overlay {
 	struct sft_overlay_options options; /* own copies of the strings; paths are absolute */
 	char *source;			    /* as given */
 	char *source_path;		    /* the same, absolute and resolved */
+	struct claim claim;		    /* of the staging directory */
+	struct claim home;   /* of the source's default place, if edits are staged elsewhere */
+	struct claim target; /* of the output's default place */
 	struct sft_checkpoint *base;
 	bool base_is_output;		  /* base is what a commit wrote to options.output */
 	struct sft_checkpoint **retired;  /* old bases that scratch entries still refer to */
@@ -115,7 +144,7 @@ struct sft_overlay {
 		*by_name; /* hash table of live ids, scratch apart from tensors (overlay_names.c) */
 	uint32_t by_name_capacity, by_name_used;
 	uint64_t hash_key[2];
-	int *locks;		     /* flocked descriptors: a shard each, and the directory's */
+	int *locks; /* flocked descriptors: a shard each, and the directory's */
 	size_t lock_count;
 	struct staging staging;
 	struct slots slots;
@@ -151,17 +180,18 @@ char *io_dirname(const char *path);
 enum journal_kind { JOURNAL_PREPARED_REPLACE, JOURNAL_PREPARED_INPLACE };
 
 /*
- * Record a commit as prepared, durably; syncs what is staged first. From here on opening rolls it
- * forward. On failure the record is not there, as far as the file system can still be told so; a
- * later opening forgets a PREPARED of which neither a temporary nor a renamed target is found.
+ * Record a commit as prepared, durably; syncs what is staged first. *end is where the record
+ * begins. From here on opening finishes the commit. On failure the record is not there, as far as
+ * the file system can still be told so; otherwise the next opening decides.
  */
 int journal_prepared(struct sft_overlay *ov, enum journal_kind kind,
-		     const struct commit_target *targets, size_t count, struct sft_error *err);
+		     const struct commit_target *targets, size_t count, uint64_t *end,
+		     struct sft_error *err);
 /*
- * Take a PREPARED back, durably, where none of its renames was done (of in-place: nothing was
- * written). The session then goes on as if the commit had not been tried.
+ * Cut a PREPARED off again, durably, if none of its renames was done. The session then goes on as
+ * if the commit had not been tried. If that fails the staging is broken.
  */
-int journal_cancelled(struct sft_overlay *ov, struct sft_error *err);
+int journal_take_back(struct sft_overlay *ov, uint64_t end, struct sft_error *err);
 
 /* ---- staging.c ---- */
 
@@ -177,10 +207,12 @@ void staging_result(struct sft_overlay *ov, const char *text);
 
 /*
  * Lock a file or directory for editing, and keep that in ov->locks, unless its inode is locked
- * there already. EBUSY names the process that has it. A commit may lock its temporaries before they
- * are renamed, so that the new files are never unlocked; sft_overlay_adopt() locks what is not yet.
+ * there already. EBUSY names the process that has it. A commit locks a new file before it takes the
+ * old one's place, so that it is never unlocked; sft_overlay_adopt() locks what is not yet.
  */
 int staging_lock(struct sft_overlay *ov, const char *path, struct sft_error *err);
+/* The same of a new file, open for writing. The descriptor is handed over. */
+int staging_lock_fd(struct sft_overlay *ov, int fd, struct sft_error *err);
 
 /* ---- plan.c: overlay -> header and regions ---- */
 
@@ -256,21 +288,42 @@ int header_write(struct plan_tensor *tensors, size_t count, const struct sft_met
 int index_write(const struct sft_overlay *ov, const struct plan *plan, struct sft_buf *out,
 		struct sft_error *err);
 
+/* ---- commit_prepared.c ---- */
+
+struct commit_places {
+	const char *source, *output; /* as in struct sft_overlay; output may be NULL */
+};
+/* `.NAME.ID.safetensorfs-new`; a hash (FNV-1a) stands in for a name that leaves no room for the
+ * rest. Malloced. */
+char *commit_temporary_name(const char *name, uint64_t id);
+bool commit_is_temporary(const char *name, uint64_t id);
+void commit_targets_free(struct commit_target *targets, size_t count);
+/* How far a prepared commit has come. ESTALE: it can be neither finished nor undone. */
+enum {
+	COMMIT_READY, /* nothing is renamed, everything can be */
+	COMMIT_BEGUN, /* something is renamed, the rest can be */
+	COMMIT_VOID,  /* nothing is renamed, and not everything can be: the edits count */
+};
+int commit_look(const struct commit_places *places, const struct commit_target *targets,
+		size_t count, struct sft_error *err);
+/* Whether a target is the new file, whatever the others are. */
+bool commit_is_begun(const struct commit_places *places, const struct commit_target *targets,
+		     size_t count);
+/* Rename what was not renamed yet, in order, and sync. Idempotent. -ENOENT without anything
+ * recorded in `err`: COMMIT_VOID. */
+int commit_roll_forward(const struct commit_places *places, const struct commit_target *targets,
+			size_t count, struct sft_error *err);
+/* Remove those that are still what the commit wrote. */
+void commit_remove_temporaries(const struct commit_places *places,
+			       const struct commit_target *targets, size_t count);
+
 /* ---- commit.c, inplace.c ---- */
 
-/*
- * Finish a commit that the journal says was prepared, before the base is opened: rename what was
- * not renamed yet, in order, and sync. Idempotent. -ENOENT without anything recorded in `err`:
- * neither a temporary nor a target is the prepared file, so that commit was undone before its first
- * rename; the record is void, and what is staged is to be replayed. ESTALE: some are there and some
- * are not.
- */
-int commit_roll_forward(const struct commit_target *targets, size_t count, struct sft_error *err);
 /* Write staged blocks into the sources; the redo of one that was interrupted is the same call. */
 int inplace_apply(struct sft_overlay *ov, const struct sft_progress *progress,
 		  struct sft_error *err);
-/* Remove the temporaries that a commit left when its process died before PREPARED. For an overlay
- * that was just opened, holding its lock. Best effort. */
+/* Remove the temporaries that an earlier commit of this staging left, known by its id, when its
+ * process died. For an overlay that was just opened. Best effort. */
 void commit_clean(const struct sft_overlay *ov);
 void commit_prepared_free(
 	struct commit_prepared *prepared); /* for sft_overlay_free; NULL is fine */

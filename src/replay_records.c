@@ -267,7 +267,6 @@ static replay_one *const replays[] = {
 	[JOURNAL_DECLARE] = replay_declare,  [JOURNAL_REMOVE] = replay_remove,
 	[JOURNAL_RENAME] = replay_rename,    [JOURNAL_METADATA] = replay_metadata,
 	[JOURNAL_SYNC] = nothing_to_do,	     [JOURNAL_PREPARED] = nothing_to_do,
-	[JOURNAL_CANCELLED] = nothing_to_do,
 };
 
 int replay_record(struct replay *r, struct journal_record *rec)

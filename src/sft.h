@@ -482,12 +482,16 @@ void sft_overlay_set_result(struct sft_overlay *ov, const char *text);
 /* Take the committed state as the new base: nothing is staged any more. Cannot fail. */
 void sft_overlay_adopt(struct sft_overlay *ov);
 
-/* Whether edits are staged for a source, without locking it (for a warning). */
+/* Whether edits are staged for a source, in `staging`, its default place, or the directory that is
+ * noted there, without locking it (for a warning). */
 bool sft_staging_exists(const char *source, const char *staging);
+/* What there is to say of where they are: EPERM, naming the owner, where they are not the caller's
+ * to use; EEXIST, naming the place, where they are in another than `staging` or the default. */
+int sft_staging_check(const char *source, const char *staging, struct sft_error *err);
 /*
- * Say in `text`, a line each, what is staged for a source, and, if `drop`, delete it. EBUSY while a
- * process edits it, EEXIST where `staging` holds another source's edits. Also where the source has
- * changed or is gone. *found: whether there was any.
+ * Say in `text`, a line each, what is staged for a source, and, if `drop`, delete it. EBUSY, EPERM,
+ * EEXIST as sft_overlay_open(). Also where the source has changed or is gone. *found: whether there
+ * was any. 1: a commit was interrupted while it changed files, and was finished instead.
  */
 int sft_staging_discard(const char *source, const char *staging, bool drop, struct sft_buf *text,
 			bool *found, struct sft_error *err);

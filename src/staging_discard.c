@@ -1,41 +1,13 @@
-/* staging_discard.c - staged edits without the checkpoint: are there any, what are they, away */
+/* staging_discard.c - staged edits without the checkpoint: what are they, away */
 #include "staging.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-bool sft_staging_exists(const char *source, const char *staging)
-{
-	struct journal_summary sum = { 0 };
-	char *source_path = NULL, *path = NULL;
-	bool exists = false, blank;
-	int dir, fd;
-
-	if (staging_locate(source, staging, &source_path, &path, NULL) < 0)
-		return false;
-	dir = io_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
-	fd = dir < 0 ? -1 : io_openat(dir, "journal", O_RDONLY | O_NOFOLLOW, 0);
-	if (fd >= 0 && (!staging || journal_may_be_ours(fd, &blank) > 0)) {
-		/* One that cannot be read is there all the same. */
-		int r = journal_summarize(fd, &sum, NULL);
-
-		exists = r == 0 ? sum.edits || sum.prepared : r != -ENODATA;
-		if (staging && sum.source && !identity_is_of(&sum, source_path))
-			exists = false;
-		journal_summary_free(&sum);
-	}
-	if (fd >= 0)
-		close(fd);
-	if (dir >= 0)
-		close(dir);
-	free(source_path);
-	free(path);
-	return exists;
-}
 
 /* ---- what is staged ---- */
 
@@ -179,118 +151,171 @@ static int describe(int fd, struct sft_buf *text)
 
 /* ---- away ---- */
 
-static bool is_file(const char *path, const struct commit_target *t)
-{
-	struct stat st;
-
-	return lstat(path, &st) == 0 && st.st_ino == t->ino && (uint64_t)st.st_size == t->size;
-}
-
-/* Whether `recover` could finish a commit into the source itself. */
+/* Whether what an application in place has left is still there, to be finished. */
 static bool is_source(const char *source, const struct journal_summary *sum)
 {
 	struct sft_checkpoint *ck = NULL;
-	bool same = sft_checkpoint_open(source, sum->flags, &ck, NULL) == 0 &&
-		    identity_check(sum, ck, true, NULL) == 0;
+	bool other = access(source, F_OK) < 0 && errno == ENOENT;
 
+	if (sft_checkpoint_open(source, sum->flags, &ck, NULL) == 0)
+		other = identity_check(sum, ck, true, NULL) == -ESTALE;
 	sft_checkpoint_free(ck);
-	return same;
+	return !other;
 }
 
 /*
  * A commit that was interrupted between its renames, or while it wrote into the source, has left a
- * mixture of old and new. Dropping what is needed to finish it would leave that for good, so it is
- * refused while finishing is possible. Before the first rename the temporaries just go.
+ * mixture of old and new. Dropping what is needed to finish it would leave that for good, so 1: it
+ * is to be finished. Before the first rename the temporaries just go.
  */
-static int drop_prepared(const char *source, const struct journal_summary *sum,
+static int drop_prepared(const struct sft_overlay *ov, const struct journal_summary *sum,
 			 struct sft_error *err)
 {
-	size_t done = 0, left = 0;
+	const struct commit_places places = { ov->source_path, sum->output };
+	struct sft_error e = { 0 };
+	int r;
 
-	for (size_t i = 0; i < sum->target_count; i++) {
-		bool renamed = is_file(sum->targets[i].path, &sum->targets[i]);
-
-		done += renamed;
-		left += !renamed && is_file(sum->targets[i].temporary, &sum->targets[i]);
-	}
-	if (sum->kind == JOURNAL_PREPARED_INPLACE
-		    ? is_source(source, sum)
-		    : done && left && done + left == sum->target_count)
-		return sft_fail(err, EINVAL,
-				"a commit was interrupted while it was changing files; "
-				"`safetensorfs recover` finishes it");
-	for (size_t i = 0; left && i < sum->target_count; i++) {
-		if (is_file(sum->targets[i].temporary, &sum->targets[i]))
-			(void)io_unlinkat(AT_FDCWD, sum->targets[i].temporary, 0);
-	}
+	if (sum->kind == JOURNAL_PREPARED_INPLACE)
+		return is_source(ov->source, sum);
+	r = commit_look(&places, sum->targets, sum->target_count, &e);
+	if (r == COMMIT_BEGUN || commit_is_begun(&places, sum->targets, sum->target_count))
+		return 1;
+	if (r < 0 && r != -ESTALE)
+		return sft_fail(err, -r, "%s", e.msg);
+	commit_remove_temporaries(&places, sum->targets, sum->target_count);
 	return 0;
 }
 
-static int discard(struct sft_overlay *ov, const char *source, bool drop, struct sft_buf *text,
-		   bool *found, struct sft_error *err)
+/* ---- what there is ---- */
+
+static void add_path(struct sft_buf *text, const char *path)
 {
-	struct journal_summary sum = { 0 };
+	char piece[8];
+	size_t len = strlen(path);
+
+	/* It goes to a terminal. */
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)path[i];
+
+		snprintf(piece, sizeof(piece), c < 0x20 || c == 0x7f ? "\\x%02x" : "%c", c);
+		sft_buf_text(text, piece);
+	}
+}
+
+static void say_heading(struct sft_buf *text, const struct staging *s,
+			const struct journal_summary *sum)
+{
+	sft_buf_text(text, "edits of ");
+	add_path(text, sum->source);
+	sft_buf_text(text, ", staged in ");
+	add_path(text, s->path);
+	sft_buf_text(text, ":\n");
+}
+
+static void say_of_place(struct sft_buf *text, const struct staging *s, const char *what)
+{
+	add_path(text, s->path);
+	sft_buf_printf(text, ": %s\n", what);
+}
+
+/* Read the journal and describe it. *whole: all of it can be read. */
+static int look(struct sft_overlay *ov, struct journal_summary *sum, struct sft_buf *text,
+		bool *found, bool *whole, struct sft_error *err)
+{
 	struct staging *s = &ov->staging;
 	struct sft_error reason = { 0 };
 	struct journal_line line;
-	bool whole;
 	int r;
 
-	s->journal = io_openat(s->dir, "journal", O_RDONLY | O_NOFOLLOW, 0);
-	if (s->journal == -ENOENT && ov->options.staging)
-		return 0; /* nothing shows that the other files are ours */
+	s->journal = trust_openat(s->dir, s->path, "journal", O_RDONLY, err);
+	if (s->journal == -ENOENT)
+		return 0;
 	r = s->journal < 0 ? s->journal : staging_refuse_strangers(ov, err);
-	if (s->journal >= 0 && r < 0)
-		return r;
-	if (r == 0)
-		r = journal_summarize(s->journal, &sum, &reason);
-	*found = r == 0 ? sum.edits || sum.prepared : r == -EBADMSG;
-	whole = r == 0;
-	int others = *found ? staging_refuse_others(ov, &sum, err) : 0;
-	if (others < 0) {
-		journal_summary_free(&sum);
+	if (r < 0)
+		return sft_fail(err, -r, "cannot read the edits staged in %s: %s", s->path,
+				strerror(-r));
+	r = journal_summarize(s->journal, sum, &reason);
+	*found = r == 0 ? sum->edits || sum->prepared : r == -EBADMSG;
+	*whole = r == 0;
+	int others = *found ? staging_refuse_others(ov, sum, err) : 0;
+	if (others < 0)
 		return others;
-	}
+	if ((*whole || r == -ENODATA) && journal_say_left_out(sum, &line))
+		say_of_place(text, s, line.text);
 	if (r == -EBADMSG) {
-		sft_buf_printf(text, "%s: %s\n", s->path, reason.msg);
-		r = 0;
-	} else if (r == 0 && *found) {
-		sft_buf_printf(text, "edits of %s, staged in %s:\n", sum.source, s->path);
+		say_of_place(text, s, reason.msg);
+		return 0;
+	}
+	if (r == 0 && *found) {
+		say_heading(text, s, sum);
 		r = describe(s->journal, text);
 	}
-	if ((whole || r == -ENODATA) && journal_say_left_out(&sum, &line))
-		sft_buf_printf(text, "%s: %s\n", s->path, line.text);
-	if (r == -ENOENT || r == -ENODATA)
-		r = 0;
-	if (r < 0)
-		sft_fail(err, -r, "cannot read the edits staged in %s: %s", s->path, strerror(-r));
-	s->own_dir = s->own_dir || sum.own_dir;
-	if (r == 0 && drop && whole && sum.prepared)
-		r = drop_prepared(source, &sum, err);
-	if (r == 0 && drop)
-		staging_remove(ov);
+	return r == 0 || r == -ENODATA ? 0
+				       : sft_fail(err, -r, "cannot read the edits staged in %s: %s",
+						  s->path, strerror(-r));
+}
+
+/* ---- the whole ---- */
+
+static int discard(struct sft_overlay *ov, bool drop, struct sft_buf *text, bool *found,
+		   struct sft_error *err)
+{
+	struct journal_summary sum = { 0 };
+	bool whole = false;
+	int r = look(ov, &sum, text, found, &whole, err);
+
 	if (r == 0 && text->failed)
 		r = sft_fail(err, ENOMEM, "no memory to say what is staged");
+	if (r == 0 && drop && whole && sum.prepared)
+		r = drop_prepared(ov, &sum, err);
+	/* Where nothing is found, nothing of it is kept, in a directory that is known to be ours.
+	 */
+	if (r == 0 &&
+	    (*found ? drop : ov->staging.journal >= 0 || ov->claim.own || ov->claim.known))
+		staging_clear(ov->staging.dir);
 	journal_summary_free(&sum);
 	return r;
+}
+
+/* As the next opening would. */
+static int finish(const char *source, const char *staging, const char *path, struct sft_error *err)
+{
+	const struct sft_overlay_options options = { .staging = staging };
+	struct sft_overlay *ov = NULL;
+	struct sft_error e = { 0 };
+	int r = sft_overlay_open(source, &options, &ov, &e);
+
+	sft_overlay_free(ov);
+	if (r == -ESTALE)
+		return sft_fail(err, ESTALE, "%s; what is left of it is in %s", e.msg, path);
+	return r < 0 ? sft_fail(err, -r, "%s", e.msg) : 1;
 }
 
 int sft_staging_discard(const char *source, const char *staging, bool drop, struct sft_buf *text,
 			bool *found, struct sft_error *err)
 {
-	struct sft_overlay ov = { .options = { .staging = staging },
-				  .staging = { .dir = -1, .blocks = -1, .journal = -1 } };
-	int r = staging_locate(source, staging, &ov.source_path, &ov.staging.path, err);
+	struct sft_overlay ov = { .source = (char *)(uintptr_t)source,
+				  .options = { .staging = staging },
+				  .staging = { .dir = -1, .blocks = -1, .journal = -1 },
+				  .claim = CLAIM_NONE,
+				  .home = CLAIM_NONE,
+				  .target = CLAIM_NONE };
+	char *path = NULL;
+	int r = staging_find(&ov, err);
 
 	*found = false;
 	if (r == 0)
-		r = staging_check_source(ov.source_path, err);
-	if (r == 0)
-		r = staging_open(&ov, err);
+		r = staging_claim(&ov, false, err);
 	if (r == 0 && ov.staging.dir >= 0)
-		r = discard(&ov, source, drop, text, found, err);
-	staging_close(&ov.staging);
-	free(ov.staging.path);
+		r = discard(&ov, drop, text, found, err);
+	else if (r == 0 && drop)
+		staging_forget_marker(&ov);
+	if (r == 1)
+		path = strdup(ov.staging.path);
+	staging_let_go(&ov);
+	if (r == 1)
+		r = finish(source, staging, path ? path : "the staging", err);
+	free(path);
 	free(ov.source_path);
 	return r;
 }

@@ -1,10 +1,11 @@
 /*
- * staging_lock.c - one writer at a time
+ * staging_lock.c - locks on the files of the source
  *
- * flock() on each shard's file, and on the directory of a sharded checkpoint: nothing is left
- * behind by a process that dies, and a reader is not disturbed. The staging directory is locked as
- * well, which holds while a commit replaces the files. Descriptors of our own, as a commit in place
- * leaves the inode and opens the file again.
+ * The claims of directories (staging_claim.c) keep editors apart. Where the source's directory
+ * takes no files there is none beside it, and two stagings may be far from each other: then it is
+ * flock() on each shard's file, and on the directory of a sharded checkpoint, that does. Nothing is
+ * left behind by a process that dies, and a reader is not disturbed. Descriptors of our own, as a
+ * commit in place leaves the inode and opens the file again.
  */
 #include "staging.h"
 
@@ -44,11 +45,7 @@ static int lock_holder(const struct stat *st)
 	return found;
 }
 
-struct holder {
-	char text[40];
-};
-
-static const char *say_holder(int fd, struct holder *h)
+const char *say_holder(int fd, struct holder *h)
 {
 	struct stat st;
 	int pid = fstat(fd, &st) == 0 ? lock_holder(&st) : 0;
@@ -65,52 +62,27 @@ static int lock_fd(int fd, int operation, struct sft_error *err)
 	int r = io_flock(fd, operation | LOCK_NB);
 	struct holder h;
 
-	/* A file system that has no locks must not keep anybody from editing. */
-	if (r == 0 || r == -EOPNOTSUPP || r == -ENOSYS)
-		return 0;
-	if (r != -EWOULDBLOCK)
-		return sft_fail(err, -r, "cannot be locked: %s", strerror(-r));
-	return sft_fail(err, EBUSY, "is being edited by %s", say_holder(fd, &h));
+	if (r == -EWOULDBLOCK)
+		return sft_fail(err, EBUSY, "is being edited by %s", say_holder(fd, &h));
+	return r < 0 ? sft_fail(err, -r, "cannot be locked: %s", strerror(-r)) : 0;
 }
 
+/* A shared lock needs no descriptor that can be written to, anywhere. A file system without locks
+ * has none that we could be in the way of; the claims decide. */
 int staging_check_source(const char *source_path, struct sft_error *err)
 {
-	int fd = io_openat(AT_FDCWD, source_path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0), r;
+	int fd = io_openat(AT_FDCWD, source_path, O_RDONLY | O_NOCTTY | O_NONBLOCK, 0), r = 0;
 	struct sft_error e = { 0 };
+	struct stat st;
 
 	if (fd < 0)
 		return 0; /* gone, or not ours to read */
-	r = lock_fd(fd, LOCK_EX, &e);
+	if (fstat(fd, &st) == 0 && (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode)))
+		r = lock_fd(fd, LOCK_SH, &e);
 	close(fd);
-	return r == -EBUSY ? sft_fail(err, EBUSY, "%s", e.msg) : 0;
-}
-
-/* A directory that the user has named may be in use for another source. */
-int staging_lock_dir(const struct sft_overlay *ov, int fd, struct sft_error *err)
-{
-	const char *path = ov->staging.path;
-	struct journal_summary sum = { 0 };
-	struct sft_error e = { 0 };
-	struct holder h;
-	int r = lock_fd(fd, LOCK_EX, &e), journal;
-
-	if (r == 0)
+	if (r == 0 || r == -EOPNOTSUPP || r == -ENOSYS)
 		return 0;
-	if (r != -EBUSY || !ov->options.staging)
-		return sft_fail(err, -r, "%s", e.msg);
-	r = staging_check_source(ov->source_path, err);
-	if (r < 0)
-		return r;
-	journal = io_openat(fd, "journal", O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0);
-	if (journal >= 0 && journal_summarize(journal, &sum, NULL) == 0)
-		r = sft_fail(err, EBUSY, "%s is in use for %s by %s", path, sum.source,
-			     say_holder(fd, &h));
-	else
-		r = sft_fail(err, EBUSY, "%s is in use by %s", path, say_holder(fd, &h));
-	journal_summary_free(&sum);
-	if (journal >= 0)
-		close(journal);
-	return r;
+	return sft_fail(err, -r, "%s", e.msg);
 }
 
 static bool is_locked(const struct sft_overlay *ov, const struct stat *st)
@@ -127,13 +99,15 @@ static bool is_locked(const struct sft_overlay *ov, const struct stat *st)
 
 /* Open and lock. On NFS an exclusive lock needs a descriptor that can be written to; where that is
  * not to be had since the mount is read-only, a shared lock still keeps those away who have one. */
-static int open_locked(const char *path, struct sft_error *err)
+static int open_locked(const struct sft_overlay *ov, const char *path, struct sft_error *err)
 {
 	static const struct {
 		int flags, operation;
 	} ways[] = { { O_RDONLY, LOCK_EX }, { O_RDWR, LOCK_EX }, { O_RDONLY, LOCK_SH } };
 	struct sft_error e = { 0 };
 	int r = -EBADF;
+
+	const bool claimed = ov->claim.dir >= 0 && (!ov->home.path || ov->home.dir >= 0);
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
 		/* Two shared locks do not exclude each other, so only where nobody can write. */
@@ -144,7 +118,8 @@ static int open_locked(const char *path, struct sft_error *err)
 
 		r = fd < 0 ? sft_fail(&e, -fd, "cannot be locked: %s", strerror(-fd))
 			   : lock_fd(fd, ways[i].operation, &e);
-		if (r == 0)
+		/* A file system without locks: then the claim beside the source is all there is. */
+		if (r == 0 || ((r == -EOPNOTSUPP || r == -ENOSYS) && claimed && fd >= 0))
 			return fd;
 		if (fd >= 0)
 			close(fd);
@@ -175,8 +150,50 @@ int staging_lock(struct sft_overlay *ov, const char *path, struct sft_error *err
 		return sft_fail(err, errno, "cannot be locked: %s", strerror(errno));
 	if (is_locked(ov, &st))
 		return 0;
-	fd = open_locked(path, err);
+	fd = open_locked(ov, path, err);
 	return fd < 0 ? fd : keep(ov, fd, err);
+}
+
+int staging_lock_fd(struct sft_overlay *ov, int fd, struct sft_error *err)
+{
+	int r = lock_fd(fd, LOCK_EX, err);
+
+	if (r == 0)
+		return keep(ov, fd, err);
+	close(fd);
+	return r;
+}
+
+/* Lock a file by its name, if it is there: what it is will be seen later. */
+static int lock_name(struct sft_overlay *ov, const char *path, struct sft_error *err)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
+		return 0;
+	return staging_lock(ov, path, err);
+}
+
+int staging_lock_names(struct sft_overlay *ov, const struct journal_summary *sum,
+		       struct sft_error *err)
+{
+	struct identity_names names = identity_names(sum);
+	struct stat st;
+	int r = lock_name(ov, ov->source_path, err);
+	const bool is_directory = stat(ov->source_path, &st) == 0 && S_ISDIR(st.st_mode);
+	const char *name;
+	uint32_t len;
+
+	while (r == 0 && is_directory && (name = identity_next_name(&names, &len))) {
+		char *path = NULL;
+
+		if (asprintf(&path, "%s/%.*s", ov->source_path, (int)len, name) < 0)
+			return sft_fail(err, ENOMEM, "no memory for a lock");
+		if (!memchr(name, '/', len))
+			r = lock_name(ov, path, err);
+		free(path);
+	}
+	return r;
 }
 
 /* Lock one shard, and see that the path still leads to the file that was opened. */
@@ -188,7 +205,7 @@ static int lock_shard(struct sft_overlay *ov, const struct sft_shard *shard, str
 
 	if (is_locked(ov, opened)) /* two names of one file */
 		return 0;
-	fd = open_locked(sft_file_path(shard->file), err);
+	fd = open_locked(ov, sft_file_path(shard->file), err);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &st) < 0 || st.st_ino != opened->st_ino || st.st_dev != opened->st_dev) {

@@ -82,7 +82,7 @@ edit_start "$T/src/a.safetensors" "$T/mnt" staging="$T/stage"
 poke "$T/mnt/b" 7 kept
 edit_kill "$T/mnt"
 while IFS='|' read -r output reason; do
-    check_refused "output $output" "output $T/$output: .*$reason" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/mnt" -o "edit,output=$T/$output"
+    check_refused "output $output" "output $T/$output: .*$reason" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/mnt" -o "edit,staging=$T/stage,output=$T/$output"
     check_refused "output $output, recover" "output $T/$output: .*$reason" "$SAFETENSORFS" recover "$T/src/a.safetensors" -o "staging=$T/stage,output=$T/$output"
 done <<'END'
 new|is a directory, and the source is a file
@@ -91,13 +91,15 @@ new/notes.txt/out.safetensors|cannot be written in .*/notes.txt: Not a directory
 new/notes.txt|is there and is no checkpoint: .*header
 END
 check_eq "what is no checkpoint is as it was" precious "$(cat "$T/new/notes.txt")"
+check_refused "staged elsewhere" "edits of it are staged in $T/stage: staging=$T/stage" "$SAFETENSORFS" "$T/src/a.safetensors" "$T/mnt" -o "edit,staging=$T/stage2"
+check "a checkpoint is replaced" "$SAFETENSORFS" recover "$T/src/a.safetensors" -o "staging=$T/stage,output=$T/new/rec.safetensors"
+check_eq "a checkpoint is replaced: written" kept "$(reader cut "$T/new/rec.safetensors" b | tail -c +8 | head -c 4)"
 : >"$T/new/empty"
 edit_start "$T/src/a.safetensors" "$T/mnt2" output="$T/new/empty",staging="$T/stage2"
 poke "$T/mnt2/b" 7 filled
+check_refused "an output that another mount writes" "output $T/new/empty: is being edited by process ${daemon_pid[$T/mnt2]}" "$SAFETENSORFS" "$T/new/rec.safetensors" "$T/mnt" -o "edit,output=$T/new/empty"
 mount_stop "$T/mnt2"
 check_eq "an empty file is replaced" filled "$(reader cut "$T/new/empty" b | tail -c +8 | head -c 6)"
-check "a checkpoint is replaced" "$SAFETENSORFS" recover "$T/src/a.safetensors" -o "staging=$T/stage,output=$T/new/rec.safetensors"
-check_eq "a checkpoint is replaced: written" kept "$(reader cut "$T/new/rec.safetensors" b | tail -c +8 | head -c 4)"
 check_eq "refused outputs: no staging is left" "" "$(find "$T" -name '.*safetensorfs')"
 untouched "refused outputs"
 
@@ -112,7 +114,8 @@ expect shown "$T/mnt" >"$T/shown"
 check "directory: commit" "$SAFETENSORFS" commit "$T/mnt"
 same_state "directory: written" "$T/built" "$T/shown"
 untouched "directory"
-check_eq "directory: the same files" "$(ls "$T/src")" "$(ls -A "$T/built")"
+check_eq "directory: the same files" "$(ls "$T/src")" "$(ls "$T/built")"
+check_eq "directory: locked against other writers" .safetensorfs "$(cd "$T/built" && echo .s*)"
 rm "$T/mnt/$name"
 expect shown "$T/mnt" >"$T/shown"
 mount_stop "$T/mnt"

@@ -109,7 +109,16 @@ mount_stop "$T/mnt"
 
 # staging=DIR, made if absent.
 killed staging="$T/stage"
-check_not "staging=: not beside the source" test -e "$stage"
+check_not "staging=: not beside the source" test -e "$stage/journal"
+check_eq "staging=: beside the source it is noted where" "$T/stage" "$(cat "$stage/elsewhere")"
+check_refused "staging=: without it" "edits of it are staged in $T/stage: staging=$T/stage resumes, commits or drops them\$" "$SAFETENSORFS" "$source" "$T/mnt2" -o edit
+check_refused "staging=: with another" "edits of it are staged in $T/stage: staging=$T/stage" "$SAFETENSORFS" "$source" "$T/mnt2" -o "edit,staging=$T/stage2"
+for verb in recover discard; do
+    check_refused "staging=: $verb without it" "edits of it are staged in $T/stage: staging=$T/stage" "$SAFETENSORFS" "$verb" "$source"
+done
+mount_start "$source" "$T/ro"
+check_match "staging=: a read-only mount says where" "edits are staged and not committed: they are in $T/stage: staging=$T/stage has them" "$(mount_log "$T/ro")"
+mount_stop "$T/ro"
 check "staging=: there" test -s "$T/stage/journal"
 others="$T/stage holds the edits of $(realpath "$source"), not of this source\$"
 sha256sum "$T/stage"/* >"$T/staged.sum"
@@ -152,7 +161,7 @@ mount_ended "$T/mnt" 1
 check "replaced: the new one is not touched" sha256sum --check --quiet "$T/sum"
 check "replaced: the staging is kept" test -s "$stage/journal"
 check_refused "replaced: edit" 'discard' "$SAFETENSORFS" "$source" "$T/mnt" -o edit
-check_refused "replaced: recover" "the source has changed since the edits were staged: inode [0-9]* instead of $ino, modification time .* instead of $mtime; .safetensorfs discard. drops them" "$SAFETENSORFS" recover "$source"
+check_refused "replaced: recover" "the source has changed since the edits were staged: modification time .* instead of $mtime; .safetensorfs discard. drops them" "$SAFETENSORFS" recover "$source"
 check "replaced: discard remains" "$SAFETENSORFS" discard "$source"
 edit_start "$source" "$T/mnt"
 mount_stop "$T/mnt"

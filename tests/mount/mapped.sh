@@ -40,7 +40,7 @@ done
 
 if [ "$(id -u)" -eq 0 ]; then
     mkdir "$T/stage"
-    mount -t tmpfs -o size=2m none "$T/stage" || die "no tmpfs"
+    mount -t tmpfs -o size=2m,mode=700 none "$T/stage" || die "no tmpfs"
     make_checkpoint "$source" --tensor 'x:U8:[8000000]'
     sum=$(sha256sum "$source")
     edit_start "$source" "$T/mnt" staging="$T/stage"

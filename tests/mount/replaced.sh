@@ -4,7 +4,7 @@
 
 [ "$(id -u)" -eq 0 ] || skip "needs a small file system for the staging"
 mkdir "$T/stage"
-mount -t tmpfs -o size=3m none "$T/stage" || skip "no tmpfs"
+mount -t tmpfs -o size=3m,mode=700 none "$T/stage" || skip "no tmpfs"
 source=$T/a.safetensors
 make_checkpoint "$source" --tensor 'big:U8:[8000000]' --tensor 'kept:U8:[1000]' --tensor 'x:U8:[10]'
 edit_start "$source" "$T/mnt" staging="$T/stage"

@@ -309,82 +309,6 @@ static void test_a_name_without_room_for_the_suffix(void **state)
 	fixture_remove_dir(dir);
 }
 
-static void test_a_temporary_that_a_dead_process_left_is_removed_at_opening(void **state)
-{
-	const struct sft_overlay_options options = { 0 };
-	char *dir = fixture_make_dir(), *path = fixture_join(dir, M);
-	char *temporary = fixture_join(dir, "." M ".safetensorfs-new");
-	struct sft_overlay *ov;
-	struct sft_error err = { 0 };
-	(void)state;
-
-	fixture_checkpoint(path, "a U8 1 01");
-	fixture_put(temporary, "half", 4);
-	assert_int_equal(sft_overlay_open(path, &options, &ov, &err), 0);
-	assert_int_equal(access(temporary, F_OK), -1);
-	sft_overlay_free(ov);
-	free(temporary);
-	free(path);
-	fixture_remove_dir(dir);
-}
-
-/* ---- rolling forward ---- */
-
-static void test_roll_forward_finishes_or_says_what_is_missing(void **state)
-{
-	/* Of two targets: `o` the old file is there, `n` the new one is; and its temporary: `t`, or
-	 * another file of its name: `x`, or none: `-`. */
-	static const struct {
-		const char *state, *after;
-		int result;
-	} cases[] = {
-		{ "ot ot", "n n", 0 },	     { "n- ot", "n n", 0 },
-		{ "ot n-", "n n", 0 },	     { "n- n-", "n n", 0 },
-		{ "o- o-", "o o", -ENOENT }, { "ot o-", "o o", -ENOENT },
-		{ "ox ox", "o o", -ENOENT }, { "n- o-", "n o", -ESTALE },
-		{ "n- ox", "n o", -ESTALE },
-	};
-	(void)state;
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		char *dir = fixture_make_dir(), found[4] = "? ?";
-		struct commit_target t[2];
-		struct sft_error err = { 0 };
-
-		print_message("%s\n", cases[i].state);
-		for (size_t k = 0; k < 2; k++) {
-			const char *is = cases[i].state + 3 * k;
-			struct stat st;
-
-			t[k].path = fixture_join(dir, k ? "b" : "a");
-			t[k].temporary = fixture_join(dir, k ? ".b" : ".a");
-			fixture_put(t[k].temporary, "new", 3);
-			assert_int_equal(stat(t[k].temporary, &st), 0);
-			t[k].ino = st.st_ino;
-			t[k].size = 3;
-			if (is[0] == 'o')
-				fixture_put(t[k].path, "old", 3);
-			if (is[0] == 'n')
-				assert_int_equal(rename(t[k].temporary, t[k].path), 0);
-			else if (is[1] != 't')
-				assert_int_equal(unlink(t[k].temporary), 0);
-			if (is[1] == 'x')
-				fixture_put(t[k].temporary, "another", 7);
-		}
-		assert_int_equal(commit_roll_forward(t, 2, &err), cases[i].result);
-		assert_int_equal(err.errnum != 0, cases[i].result == -ESTALE);
-		for (size_t k = 0; k < 2; k++) {
-			char *text = fixture_get(t[k].path, NULL);
-
-			found[2 * k] = text[0];
-			free(text);
-			free(t[k].path);
-			free(t[k].temporary);
-		}
-		assert_string_equal(found, cases[i].after);
-		fixture_remove_dir(dir);
-	}
-}
-
 /* ---- progress ---- */
 
 struct progress {
@@ -449,8 +373,6 @@ int main(void)
 		cmocka_unit_test(
 			test_an_output_link_to_the_source_is_replaced_and_the_source_is_not),
 		cmocka_unit_test(test_a_name_without_room_for_the_suffix),
-		cmocka_unit_test(test_a_temporary_that_a_dead_process_left_is_removed_at_opening),
-		cmocka_unit_test(test_roll_forward_finishes_or_says_what_is_missing),
 		cmocka_unit_test(test_progress_ends_at_the_total),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -229,7 +229,7 @@ static void test_too_few_descriptors_are_noticed_before_anything_is_renamed(void
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
 	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -EMFILE);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &old), 0);
-	assert_non_null(strstr(err.msg, "takes 9 more open files"));
+	assert_non_null(strstr(err.msg, "takes 10 more open files"));
 	text = fixture_describe(path);
 	assert_string_equal(text, "a U8 1 01");
 	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, NULL), 0);

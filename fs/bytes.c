@@ -2,7 +2,7 @@
  * bytes.c - files that are sent as they lie: a head that is made, then regions of the source, the
  * staging, or zeros
  */
-#include "fs.h"
+#include "state.h"
 
 #include <errno.h>
 

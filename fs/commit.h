@@ -5,7 +5,7 @@
 #ifndef COMMIT_H
 #define COMMIT_H
 
-#include "fs.h"
+#include "state.h"
 
 /*
  * Commit what has been written so far; 0 too where there was nothing to do. Takes `edit` for the

@@ -1,12 +1,9 @@
-/* edit.c - state of an edit mount, to the last commit */
+/* edit.c - state of an edit mount: handles, changed attributes, the end */
 #include "edit.h"
 
-#include "commit.h"
 #include "log.h"
-#include "session.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -34,9 +31,6 @@ int edit_new(struct fs *fs)
 	if (!ed)
 		return -ENOMEM;
 	pthread_mutex_init(&ed->lock, NULL);
-	pthread_mutex_init(&ed->notify_lock, NULL);
-	pthread_cond_init(&ed->notify_wake, NULL);
-	pthread_cond_init(&ed->notify_done, NULL);
 	ed->changed_generation = sft_overlay_generation(fs->overlay);
 	fs->edits = ed;
 	return 0;
@@ -76,26 +70,31 @@ static bool grow_nodes(struct fs_edit *ed)
 	return true;
 }
 
-struct edit_node *edit_node(struct fs *fs, uint64_t ino)
-{
-	struct fs_edit *ed = fs->edits;
-	ino = node_ino(ino);
-	if (ed->node_count * 2 >= ed->node_capacity && !grow_nodes(ed))
-		return NULL;
-	struct edit_node **place = &ed->nodes[node_slot(ed, ino)];
-	if (!*place) {
-		*place = calloc(1, sizeof(**place));
-		if (!*place)
-			return NULL;
-		(*place)->ino = ino;
-		ed->node_count++;
-	}
-	return *place;
-}
-
-static const struct edit_node *find_node(const struct fs_edit *ed, uint64_t ino)
+static struct edit_node *find_node(const struct fs_edit *ed, uint64_t ino)
 {
 	return ed->node_capacity ? ed->nodes[node_slot(ed, node_ino(ino))] : NULL;
+}
+
+static struct edit_node *need_node(struct fs_edit *ed, uint64_t ino)
+{
+	struct edit_node *n = find_node(ed, ino);
+	if (n || (ed->node_count * 2 >= ed->node_capacity && !grow_nodes(ed)))
+		return n;
+	n = calloc(1, sizeof(*n));
+	if (!n)
+		return NULL;
+	n->ino = node_ino(ino);
+	ed->nodes[node_slot(ed, n->ino)] = n;
+	ed->node_count++;
+	return n;
+}
+
+struct edit_node *edit_node(struct fs *fs, uint64_t ino)
+{
+	pthread_mutex_lock(&fs->edits->lock);
+	struct edit_node *n = need_node(fs->edits, ino);
+	pthread_mutex_unlock(&fs->edits->lock);
+	return n;
 }
 
 void edit_apply_attr(struct fs *fs, uint64_t ino, struct stat *st)
@@ -116,18 +115,20 @@ void edit_apply_attr(struct fs *fs, uint64_t ino, struct stat *st)
 	pthread_mutex_unlock(&fs->edits->lock);
 }
 
-void edit_touch(struct fs *fs, uint64_t ino)
+static void touch(struct fs_edit *ed, struct edit_node *n)
+{
+	clock_gettime(CLOCK_REALTIME, &n->mtime);
+	n->ctime = n->mtime;
+	if (!n->has_times)
+		n->atime = n->mtime;
+	n->has_times = true;
+	ed->changed = n->mtime;
+}
+
+void edit_touch(struct fs *fs, struct edit_node *n)
 {
 	pthread_mutex_lock(&fs->edits->lock);
-	struct edit_node *n = edit_node(fs, ino);
-	if (n) {
-		clock_gettime(CLOCK_REALTIME, &n->mtime);
-		n->ctime = n->mtime;
-		if (!n->has_times)
-			n->atime = n->mtime;
-		n->has_times = true;
-		fs->edits->changed = n->mtime;
-	}
+	touch(fs->edits, n);
 	pthread_mutex_unlock(&fs->edits->lock);
 }
 
@@ -138,7 +139,10 @@ bool edit_restrict(struct fs *fs, struct stat *st)
 	pthread_mutex_lock(&fs->edits->lock);
 	for (size_t i = 0; i < ed->node_capacity; i++) {
 		const struct edit_node *n = ed->nodes[i];
-		if (!n || tree_ino_kind(n->ino) != TREE_TENSOR)
+		/* What was to be made and was not has a node all the same. */
+		if (!n || tree_ino_kind(n->ino) != TREE_TENSOR ||
+		    tree_ino_entry(n->ino) >= tree_count(fs->tree) ||
+		    tree_entry(fs->tree, tree_ino_entry(n->ino))->flags & TREE_DEAD)
 			continue;
 		if (n->has_mode)
 			st->st_mode &= S_IFMT | n->mode;
@@ -151,44 +155,121 @@ bool edit_restrict(struct fs *fs, struct stat *st)
 	return same;
 }
 
-void edit_set_owner(struct fs *fs, uint64_t ino, mode_t mode, uid_t uid, gid_t gid)
+void edit_set_owner(struct fs *fs, struct edit_node *n, mode_t mode, uid_t uid, gid_t gid)
 {
 	pthread_mutex_lock(&fs->edits->lock);
-	struct edit_node *n = edit_node(fs, ino);
-	if (n) {
-		n->mode = mode & 07777;
-		n->uid = uid;
-		n->gid = gid;
-		n->has_mode = n->has_owner = true;
+	n->mode = mode & 07777;
+	n->uid = uid;
+	n->gid = gid;
+	n->has_mode = n->has_owner = true;
+	touch(fs->edits, n);
+	pthread_mutex_unlock(&fs->edits->lock);
+}
+
+/* A tensor's file and the views beside it. */
+static const enum tree_kind tensor_kinds[] = { TREE_TENSOR, TREE_SIDECAR, TREE_NPY, TREE_F32 };
+#define TENSOR_KINDS (sizeof(tensor_kinds) / sizeof(*tensor_kinds))
+
+int edit_inherit_reserve(struct fs *fs, uint32_t from)
+{
+	struct fs_edit *ed = fs->edits;
+	int r = 0;
+	pthread_mutex_lock(&ed->lock);
+	for (size_t i = 0; i < TENSOR_KINDS; i++) {
+		uint64_t to = tree_ino(tree_count(fs->tree), tensor_kinds[i]);
+		bool needed = tensor_kinds[i] == TREE_TENSOR ||
+			      find_node(ed, tree_ino(from, tensor_kinds[i]));
+		if (needed && !need_node(ed, to))
+			r = -ENOMEM;
 	}
-	pthread_mutex_unlock(&fs->edits->lock);
-	edit_touch(fs, ino);
+	pthread_mutex_unlock(&ed->lock);
+	return r;
 }
 
-void edit_mark_replaced(struct fs *fs, uint64_t ino)
+void edit_inherit(struct fs *fs, uint32_t from, uint32_t to)
 {
-	edit_touch(fs, ino);
-	pthread_mutex_lock(&fs->edits->lock);
-	struct edit_node *n = edit_node(fs, ino);
-	if (n)
-		n->replaced = true;
-	pthread_mutex_unlock(&fs->edits->lock);
+	struct fs_edit *ed = fs->edits;
+	pthread_mutex_lock(&ed->lock);
+	for (size_t i = 0; i < TENSOR_KINDS; i++) {
+		const struct edit_node *old = find_node(ed, tree_ino(from, tensor_kinds[i]));
+		struct edit_node *n = find_node(ed, tree_ino(to, tensor_kinds[i]));
+		if (old && n) {
+			uint64_t ino = n->ino;
+			*n = *old;
+			n->ino = ino;
+			n->opens = 0;
+		}
+		if (n && tensor_kinds[i] == TREE_TENSOR)
+			touch(ed, n);
+	}
+	pthread_mutex_unlock(&ed->lock);
 }
 
-bool edit_was_replaced(struct fs *fs, uint64_t ino)
+/* ---- handles ---- */
+
+struct edit_handle *edit_handle_new(struct fs *fs, uint64_t ino, bool writable)
 {
-	pthread_mutex_lock(&fs->edits->lock);
-	const struct edit_node *n = find_node(fs->edits, ino);
-	bool replaced = n && n->replaced;
-	pthread_mutex_unlock(&fs->edits->lock);
-	return replaced;
+	struct fs_edit *ed = fs->edits;
+	struct edit_handle *h = calloc(1, sizeof(*h));
+	if (!h)
+		return NULL;
+	h->ino = ino;
+	h->entry = tree_ino_entry(ino);
+	h->writable = writable;
+	h->draft = SFT_NO_ID;
+	h->target = tree_ino_kind(ino) == TREE_SIDECAR	  ? TARGET_SIDECAR
+		    : tree_ino_kind(ino) == TREE_METADATA ? TARGET_METADATA
+		    : tree_ino_kind(ino) == TREE_NPY	  ? TARGET_NPY
+							  : TARGET_TENSOR;
+	pthread_mutex_lock(&ed->lock);
+	h->node = need_node(ed, ino);
+	if (h->node) {
+		h->node->opens++;
+		h->next = ed->handles;
+		if (h->next)
+			h->next->previous = h;
+		ed->handles = h;
+	}
+	pthread_mutex_unlock(&ed->lock);
+	if (h->node)
+		return h;
+	free(h);
+	return NULL;
 }
 
-bool edit_is_open(struct fs *fs, uint64_t ino)
+/* Under edits->lock. */
+static bool is_open(const struct fs_edit *ed, uint32_t entry)
+{
+	for (size_t i = 0; i < TENSOR_KINDS; i++) {
+		const struct edit_node *n = find_node(ed, tree_ino(entry, tensor_kinds[i]));
+		if (n && n->opens > 0)
+			return true;
+	}
+	return false;
+}
+
+bool edit_handle_free(struct fs *fs, struct edit_handle *h)
+{
+	struct fs_edit *ed = fs->edits;
+	pthread_mutex_lock(&ed->lock);
+	h->node->opens--;
+	bool last = !is_open(ed, tree_ino_entry(h->ino));
+	if (h->next)
+		h->next->previous = h->previous;
+	if (h->previous)
+		h->previous->next = h->next;
+	else
+		ed->handles = h->next;
+	pthread_mutex_unlock(&ed->lock);
+	sft_buf_free(&h->text);
+	free(h);
+	return last;
+}
+
+bool edit_is_open(struct fs *fs, uint32_t entry)
 {
 	pthread_mutex_lock(&fs->edits->lock);
-	const struct edit_node *n = find_node(fs->edits, ino);
-	bool open = n && n->opens > 0;
+	bool open = is_open(fs->edits, entry);
 	pthread_mutex_unlock(&fs->edits->lock);
 	return open;
 }
@@ -215,30 +296,14 @@ void edit_after_commit(struct fs *fs)
 	}
 }
 
-int edit_remove_entry(struct fs *fs, uint32_t entry)
-{
-	const struct tree_entry *e = tree_entry(fs->tree, entry);
-	char key[EDIT_KEY_MAX];
-	int r;
-	if (edit_is_open(fs, tree_ino(entry, TREE_TENSOR)))
-		r = sft_overlay_rename(fs->overlay, e->id, key, edit_hidden_key(fs, key), true,
-				       SFT_SHARD_AUTO, SFT_NO_ID, NULL);
-	else
-		r = sft_overlay_remove(fs->overlay, e->id, NULL);
-	if (r == 0)
-		tree_remove(fs->tree, entry);
-	return r;
-}
-
 /* ---- the end ---- */
 
 /*
- * Whether edits may be torn, because the connection was killed under an open writer. After an
- * ordinary unmount nothing is open any more, but the last RELEASE may get lost on the way, while
- * FLUSH never does: close(2) waits for it. So once the mount is gone only a handle that was written
- * and not flushed tells of an abort; while it is still there, dead, every open writer does.
+ * After an ordinary unmount nothing is open any more, but the last RELEASE may get lost on the way,
+ * while FLUSH never does: close(2) waits for it. So once the mount is gone only a handle that was
+ * written and not flushed tells of an abort; while it is still there, dead, every open writer does.
  */
-static bool may_be_torn(const struct fs *fs, bool still_mounted)
+bool edit_may_be_torn(const struct fs *fs, bool still_mounted)
 {
 	for (const struct edit_handle *h = fs->edits->handles; h; h = h->next) {
 		if (h->writable && (still_mounted || h->unflushed))
@@ -247,30 +312,18 @@ static bool may_be_torn(const struct fs *fs, bool still_mounted)
 	return false;
 }
 
-/* Scratch files are kept while mounted, and no longer. */
-static void drop_scratch(struct fs *fs)
+void edit_drop_scratch(struct fs *fs)
 {
+	struct edit_step s = { 0 };
 	for (uint32_t id = 0; id < sft_overlay_count(fs->overlay); id++) {
 		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
 		if (e->live && e->scratch)
-			sft_overlay_remove(fs->overlay, id, NULL);
+			edit_step_add(&s, (struct sft_change){ .kind = SFT_REMOVE, .id = id });
 	}
-}
-
-int edit_finish(struct fs *fs, int code, bool still_mounted)
-{
-	if (!atomic_load(&fs->ended_by_signal) && may_be_torn(fs, still_mounted)) {
-		log_error(fs->opt->source,
-			  "the connection was killed under an open writer: nothing was committed, "
-			  "the "
-			  "edits are kept in %s (safetensorfs recover commits them as they are)",
-			  sft_overlay_staging(fs->overlay));
-		return SESSION_ABORTED;
-	}
-	drop_scratch(fs);
-	if (fs_commit(fs, false, NULL) < 0)
-		return SESSION_FAILED;
-	return code;
+	int r = edit_step_make(fs, &s, NULL);
+	if (r < 0)
+		log_warning(fs->opt->source, "scratch files are not dropped: %s", strerror(-r));
+	edit_step_free(&s);
 }
 
 void edit_free(struct fs *fs)
@@ -278,7 +331,6 @@ void edit_free(struct fs *fs)
 	struct fs_edit *ed = fs->edits;
 	if (!ed)
 		return;
-	edit_notify_stop(ed);
 	for (struct edit_handle *h = ed->handles, *next; h; h = next) {
 		next = h->next;
 		sft_buf_free(&h->text);
@@ -289,9 +341,6 @@ void edit_free(struct fs *fs)
 	free(ed->nodes);
 	free(ed->names);
 	pthread_mutex_destroy(&ed->lock);
-	pthread_mutex_destroy(&ed->notify_lock);
-	pthread_cond_destroy(&ed->notify_wake);
-	pthread_cond_destroy(&ed->notify_done);
 	free(ed);
 	fs->edits = NULL;
 }

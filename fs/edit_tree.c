@@ -16,15 +16,27 @@ size_t edit_hidden_key(struct fs *fs, char key[EDIT_KEY_MAX])
 				    (unsigned long long)++fs->edits->serial);
 }
 
+/* From the end on, since a file knows what it is in. */
 void edit_scratch_key(const struct fs *fs, uint32_t parent, const char *name, size_t len,
 		      struct sft_buf *key)
 {
-	if (parent != TREE_ROOT) {
-		const struct tree_entry *e = tree_entry(fs->tree, parent);
-		edit_scratch_key(fs, e->parent, e->name, e->name_len, key);
-		sft_buf_add(key, "/", 1);
+	size_t n = len;
+	for (uint32_t at = parent; at != TREE_ROOT; at = tree_entry(fs->tree, at)->parent)
+		n += tree_entry(fs->tree, at)->name_len + 1u;
+	char *path = malloc(n + 1), *end = path ? path + n - len : NULL;
+	if (!path) {
+		key->failed = true;
+		return;
 	}
-	sft_buf_add(key, name, len);
+	memcpy(end, name, len);
+	for (uint32_t at = parent; at != TREE_ROOT; at = tree_entry(fs->tree, at)->parent) {
+		const struct tree_entry *e = tree_entry(fs->tree, at);
+		*--end = '/';
+		end -= e->name_len;
+		memcpy(end, e->name, e->name_len);
+	}
+	sft_buf_add(key, path, n);
+	free(path);
 }
 
 /* ---- the tree over an overlay ---- */

@@ -1,11 +1,7 @@
 /* log.c - messages for people */
 #include "log.h"
 
-#include "fs.h"
-
-#include <errno.h>
 #include <fcntl.h>
-#include <fuse_log.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -79,27 +75,9 @@ void log_to_syslog(void)
 	use_syslog = true;
 }
 
-static void from_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
+bool log_is_capturing(void)
 {
-	char text[256];
-	vsnprintf(text, sizeof(text), fmt, ap);
-	if (capturing) {
-		fputs(text, stderr);
-		return;
-	}
-	text[strcspn(text, "\n")] = '\0';
-	/* The end of a connection, as one thread may see it (session.c); nothing to tell of. */
-	if (strstr(text, "reading device") && strstr(text, strerror(ECONNABORTED)))
-		return;
-	if (level == FUSE_LOG_DEBUG)
-		fprintf(stderr, "%s\n", text);
-	else if (text[0])
-		log_error(NULL, "%s", text);
-}
-
-void log_adopt_fuse(void)
-{
-	fuse_set_log_func(from_fuse);
+	return capturing;
 }
 
 void log_capture_start(struct log_capture *c, bool wanted)

@@ -11,8 +11,6 @@
 
 /* From here on lines go to syslog (facility daemon). */
 void log_to_syslog(void);
-/* Take over libfuse's own messages. */
-void log_adopt_fuse(void);
 
 /*
  * From start to end, what libfuse and the fusermount3 that it runs write to stderr is kept back: a
@@ -25,6 +23,7 @@ struct log_capture {
 };
 void log_capture_start(struct log_capture *c, bool wanted);
 void log_capture_end(struct log_capture *c, char *text, size_t size);
+bool log_is_capturing(void);
 
 void log_error(const char *subject, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void log_warning(const char *subject, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

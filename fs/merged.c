@@ -6,7 +6,7 @@
  * ESTALE, and neither its pages nor its size can be taken for the new one's. Of bytes that are
  * overwritten in their place the kernel may still have old ones, until it is opened again.
  */
-#include "fs.h"
+#include "state.h"
 
 #include <errno.h>
 

@@ -46,24 +46,26 @@ void fs_op_init(void *userdata, struct fuse_conn_info *conn)
 		conn->max_read = fs->opt->max_read;
 }
 
-/* Whether the kernel may keep what it learnt of a node: in an edit mount sidecars, metadata and
- * views change when something else is written. With allow_root the kernel lets everybody in, and it
- * is libfuse that refuses requests: what is never asked for is not refused. */
-static bool is_lasting(const struct fs *fs, uint64_t ino)
+/*
+ * For how long the kernel may keep what it has learnt of a node. In an edit mount views change when
+ * something else is written; a tensor's file only by itself, but which one has its name changes
+ * with NAME.npy as well, and no one can tell the kernel so from within a request. With allow_root
+ * the kernel lets everybody in, and it is libfuse that refuses requests: what is never asked for is
+ * not refused.
+ */
+static double name_timeout(const struct fs *fs, uint64_t ino)
 {
-	if (fs->opt->allow_root)
-		return false;
-	switch (tree_ino_kind(ino)) {
-	case TREE_STATUS:
-	case TREE_PROGRESS:
-		return false;
-	case TREE_DIR:
-		return true;
-	case TREE_TENSOR:
-		return !fs->overlay || fs_tensor_is_committed(fs, ino);
-	default:
-		return !fs->overlay;
-	}
+	enum tree_kind kind = tree_ino_kind(ino);
+	if (fs->opt->allow_root || kind == TREE_STATUS || kind == TREE_PROGRESS)
+		return 0;
+	return !fs->overlay || kind == TREE_DIR ? FS_FOREVER : 0;
+}
+
+static double attr_timeout(const struct fs *fs, uint64_t ino)
+{
+	if (tree_ino_kind(ino) == TREE_TENSOR)
+		return fs->opt->allow_root ? 0 : FS_FOREVER;
+	return name_timeout(fs, ino);
 }
 
 int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
@@ -71,7 +73,8 @@ int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
 	memset(e, 0, sizeof(*e));
 	int r = fs_node_attr(fs, ino, &e->attr);
 	e->ino = ino;
-	e->attr_timeout = e->entry_timeout = is_lasting(fs, ino) ? FS_FOREVER : 0;
+	e->entry_timeout = name_timeout(fs, ino);
+	e->attr_timeout = attr_timeout(fs, ino);
 	return r;
 }
 
@@ -104,7 +107,7 @@ void fs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct stat st;
 	fs_read_lock(fs);
 	int r = fs_node_attr(fs, ino, &st);
-	double timeout = is_lasting(fs, ino) ? FS_FOREVER : 0;
+	double timeout = attr_timeout(fs, ino);
 	fs_unlock(fs);
 	if (r < 0)
 		fuse_reply_err(req, -r);
@@ -300,7 +303,7 @@ void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	struct fs *fs = fs_of(req);
 	struct fs_bytes bytes = { 0 };
 	fs_read_lock(fs);
-	int r = fs_node_exists(fs, ino) ? 0 : -ENOENT;
+	int r = fs_node_check(fs, ino);
 	bool as_it_lies = fs_is_bytes(ino);
 	if (r == 0 && as_it_lies)
 		r = fs_bytes_of(fs, ino, &bytes);
@@ -369,9 +372,11 @@ static int xattr_value(const struct fs *fs, uint64_t ino, const char *name, stru
 	 * ACL until it hears that. */
 	if (strncmp(name, "user.", 5) != 0)
 		return -EOPNOTSUPP;
-	if (tree_ino_kind(ino) != TREE_TENSOR || !fs_node_exists(fs, ino) ||
-	    strncmp(name, XATTR_PREFIX, prefix) != 0)
+	if (tree_ino_kind(ino) != TREE_TENSOR || strncmp(name, XATTR_PREFIX, prefix) != 0)
 		return -ENODATA;
+	int r = fs_node_check(fs, ino);
+	if (r < 0)
+		return r;
 	fs_tensor(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &t, reason);
 	name += prefix;
 	if (strcmp(name, "name") == 0) {

@@ -43,7 +43,12 @@ static uint64_t node_at(const struct fs *fs, uint64_t dir, const struct tree_lis
 		return at == 0 ? dir : tree_parent(fs->tree, dir);
 	}
 	uint64_t ino = list->inos[at - 2];
-	const struct tree_entry *e = tree_entry(fs->tree, tree_ino_entry(ino));
+	uint32_t entry = tree_ino_entry(ino);
+	/* One that a NAME.npy has replaced. What stood for a view of no tensor is another file. */
+	if (!(tree_entry(fs->tree, entry)->flags & TREE_SCRATCH))
+		entry = tree_now(fs->tree, entry);
+	ino = tree_ino(entry, tree_ino_kind(ino));
+	const struct tree_entry *e = tree_entry(fs->tree, entry);
 	if (e->flags & TREE_DEAD || tree_parent(fs->tree, ino) != dir || !fs_node_exists(fs, ino))
 		return 0;
 	tree_name(fs->tree, ino, name);

@@ -1,84 +1,112 @@
 /*
- * ops_edit.c - what is done with open files of an edit mount: write, truncate, attributes, flush,
- * fsync
+ * ops_edit.c - requests that only edit mounts answer
  *
- * Concurrency: see fs.h. A write goes fs_op_write -> sft_overlay_write under fs_change_begin();
- * when it returns, the edit is in the staging directory. What is written to a sidecar, metadata or
- * .npy file goes to a draft instead, and counts from flush, fsync or a rename on (draft.c).
- *
- * What reaches the user: errors of write, flush and fsync do, those of release do not; so all work
- * is done before release.
+ * Concurrency: see state.h. What a request does is done by edit_*.c; here it is asked for, and
+ * replied to.
  */
 #include "commit.h"
 #include "edit.h"
+#include "fs.h"
 #include "log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-static void set_unflushed(struct fs *fs, struct edit_handle *h, bool unflushed)
+static struct edit_handle *handle_of(const struct fuse_file_info *fi)
 {
-	pthread_mutex_lock(&fs->edits->lock);
-	h->unflushed = unflushed;
-	pthread_mutex_unlock(&fs->edits->lock);
+	return (struct edit_handle *)(uintptr_t)fi->fh;
 }
 
-/* ---- write, truncate, attributes ---- */
+/* ---- open, create, release ---- */
 
-/* How a change of what gathers for a view ended: until it is empty again, one that failed is why
- * it is not whole. */
-static void note_draft(struct edit_handle *h, int r, bool emptied)
+static void set_open_info(struct fs *fs, struct edit_handle *h, struct fuse_file_info *fi)
 {
-	if (!edit_is_view(h->ino) && h->pending == TREE_NO_ENTRY)
-		return;
-	if (r == 0 && emptied) {
-		h->failed = 0;
-		h->failure_logged = false;
-	} else if (r < 0 && !h->failed) {
-		h->failed = r;
-	}
+	enum tree_kind kind = tree_ino_kind(h->ino);
+	/* The kernel knows of every change to a tensor's file; nobody tells it of one to a view. A
+	 * text is read as it was when opened; arrays and model.safetensors through the page cache,
+	 * so that they can be mapped, and as old as what is there since they were opened last. */
+	fi->keep_cache = kind == TREE_TENSOR;
+	fi->direct_io = fs->opt->direct_io || (!fs_is_bytes(h->ino) && kind != TREE_F32) ||
+			(kind == TREE_NPY && h->writable);
+	fi->fh = (uintptr_t)h;
 }
 
-static int write_bytes(struct fs *fs, struct edit_handle *h, const char *buf, size_t size,
-		       uint64_t offset, bool append)
-{
-	if (h->draft == SFT_NO_ID && !edit_is_view(h->ino)) {
-		/* We know where it ends; of one that was replaced the kernel may not. */
-		if (append)
-			offset = fs_tensor_nbytes(fs, edit_id(fs, h->ino));
-		int r = sft_overlay_write(fs->overlay, edit_id(fs, h->ino), buf, size, offset,
-					  NULL);
-		h->changed = true;
-		note_draft(h, r, false);
-		edit_touch(fs, h->ino);
-		return r;
-	}
-	int r = edit_draft_need(fs, h, false);
-	if (r == 0)
-		r = sft_overlay_write(fs->overlay, h->draft, buf, size, offset, NULL);
-	h->changed = true;
-	note_draft(h, r, false);
-	return r;
-}
-
-static void fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset,
-			struct fuse_file_info *fi)
+static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct edit_handle *h = edit_handle(fi);
-	struct sft_error err = { 0 };
-	int r;
-	if (tree_ino_kind(ino) == TREE_COMMIT) {
-		r = fs_commit(fs, fs_commit_allows_empty(buf, size), &err);
-	} else {
-		fs_change_begin(fs);
-		r = write_bytes(fs, h, buf, size, (uint64_t)offset,
-				fi->flags & O_APPEND && !fi->writepage);
-		fs_change_end(fs);
-		set_unflushed(fs, h, true);
+	struct edit_handle *h;
+	int r = edit_open(fs, ino, fi->flags, &h);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
 	}
+	set_open_info(fs, h, fi);
+	if (fuse_reply_open(req, fi) < 0)
+		edit_release(fs, h); /* interrupted: there will be no release */
+}
+
+static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode,
+		      struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct fuse_entry_param e;
+	struct edit_handle *h;
+	int r = edit_create(fs, parent, name, mode, ctx->uid, ctx->gid, &h);
+	if (r < 0) {
+		fuse_reply_err(req, -r);
+		return;
+	}
+	fs_read_lock(fs);
+	r = fs_entry_param(fs, h->ino, &e);
+	fs_unlock(fs);
+	set_open_info(fs, h, fi);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	if (r < 0 || fuse_reply_create(req, &e, fi) < 0)
+		edit_release(fs, h);
+}
+
+static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	edit_release(fs_of(req), handle_of(fi));
+	fuse_reply_err(req, 0);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	fs_read_lock(fs);
+	struct tree_list *list = tree_list(fs->tree, ino);
+	fs_unlock(fs);
+	if (!list) {
+		fuse_reply_err(req, ENOMEM);
+		return;
+	}
+	fi->fh = (uintptr_t)list;
+	if (fuse_reply_open(req, fi) < 0)
+		tree_list_put(list);
+}
+
+static void op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+{
+	tree_list_put((struct tree_list *)(uintptr_t)fi->fh);
+	fuse_reply_err(req, 0);
+}
+
+/* ---- write, attributes ---- */
+
+static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t size, off_t offset,
+		     struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	struct sft_error err = { 0 }; /* goes to the log; but who asks is advised */
+	int r = tree_ino_kind(ino) == TREE_COMMIT
+			? fs_commit(fs, fs_commit_allows_empty(buf, size), &err)
+			: edit_write(fs, handle_of(fi), buf, size, (uint64_t)offset);
 	/* The kernel tells that only to a program that asks: msync, fsync, close. */
 	if (r < 0 && fi->writepage) {
 		atomic_store(&fs->mapped_lost, -r);
@@ -92,120 +120,51 @@ static void fs_op_write(fuse_req_t req, fuse_ino_t ino, const char *buf, size_t 
 		fuse_reply_write(req, size);
 }
 
-static int set_size(struct fs *fs, uint64_t ino, uint64_t size, struct edit_handle *h)
+/* What libfuse calls the bits of setattr, and we. "Now" is a time like any other. */
+static unsigned what_to_set(int to_set, struct stat *attr)
 {
-	if (tree_ino_kind(ino) == TREE_COMMIT)
-		return 0; /* `echo >` truncates */
-	if (tree_ino_kind(ino) == TREE_TENSOR) {
-		int r = sft_overlay_truncate(fs->overlay, edit_id(fs, ino), size, NULL);
-		edit_touch(fs, ino);
-		if (h) {
-			h->changed = true;
-			note_draft(h, r, size == 0);
-		}
-		return r;
-	}
-	if (!edit_is_view(ino) || !h)
-		return tree_ino_kind(ino) == TREE_F32 ? -EROFS : -EINVAL;
-	int r = edit_draft_need(fs, h, size == 0);
-	if (r == 0)
-		r = sft_overlay_truncate(fs->overlay, h->draft, size, NULL);
-	/* Emptying it is the beginning of writing it, not the end. */
-	h->changed = size != 0;
-	note_draft(h, r, size == 0);
-	return r;
+	static const struct {
+		int fuse;
+		unsigned what;
+	} bits[] = {
+		{ FUSE_SET_ATTR_SIZE, EDIT_SIZE },   { FUSE_SET_ATTR_MODE, EDIT_MODE },
+		{ FUSE_SET_ATTR_UID, EDIT_UID },     { FUSE_SET_ATTR_GID, EDIT_GID },
+		{ FUSE_SET_ATTR_ATIME, EDIT_ATIME }, { FUSE_SET_ATTR_MTIME, EDIT_MTIME },
+	};
+	unsigned what = 0;
+	for (size_t i = 0; i < sizeof(bits) / sizeof(*bits); i++)
+		what |= to_set & bits[i].fuse ? bits[i].what : 0;
+	if (to_set & FUSE_SET_ATTR_ATIME_NOW)
+		clock_gettime(CLOCK_REALTIME, &attr->st_atim);
+	if (to_set & FUSE_SET_ATTR_MTIME_NOW)
+		clock_gettime(CLOCK_REALTIME, &attr->st_mtim);
+	return what;
 }
 
-static void set_times(struct edit_node *n, const struct stat *st, int to_set,
-		      const struct stat *now)
-{
-	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
-	if (!n->has_times) {
-		n->atime = now->st_atim;
-		n->mtime = now->st_mtim;
-	}
-	if (to_set & FUSE_SET_ATTR_ATIME)
-		n->atime = to_set & FUSE_SET_ATTR_ATIME_NOW ? t : st->st_atim;
-	if (to_set & FUSE_SET_ATTR_MTIME)
-		n->mtime = to_set & FUSE_SET_ATTR_MTIME_NOW ? t : st->st_mtim;
-	n->ctime = t;
-	n->has_times = true;
-}
-
-/* chmod, chown and times hold for the life of the mount. */
-static int set_node(struct fs *fs, uint64_t ino, const struct stat *st, int to_set)
-{
-	struct stat now;
-	int r = tree_ino_kind(ino) == TREE_MERGED ? -EPERM : fs_node_attr(fs, ino, &now);
-	if (r < 0)
-		return r;
-	pthread_mutex_lock(&fs->edits->lock);
-	struct edit_node *n = edit_node(fs, ino);
-	if (n && to_set & FUSE_SET_ATTR_MODE) {
-		n->mode = st->st_mode & 07777;
-		n->has_mode = true;
-	}
-	if (n && to_set & (FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID)) {
-		n->uid = to_set & FUSE_SET_ATTR_UID ? st->st_uid : now.st_uid;
-		n->gid = to_set & FUSE_SET_ATTR_GID ? st->st_gid : now.st_gid;
-		n->has_owner = true;
-	}
-	if (n && to_set & (FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME))
-		set_times(n, st, to_set, &now);
-	pthread_mutex_unlock(&fs->edits->lock);
-	return n ? 0 : -ENOMEM;
-}
-
-/* While a view is written its size is what was written. */
-static void draft_size(const struct fs *fs, const struct edit_handle *h, struct stat *st)
-{
-	if (h && h->draft != SFT_NO_ID)
-		st->st_size = (off_t)fs_tensor_nbytes(fs, h->draft);
-}
-
-static void fs_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
-			  struct fuse_file_info *fi)
-{
-	struct fs *fs = fs_of(req);
-	struct edit_handle *h = fi ? edit_handle(fi) : NULL;
-	struct fuse_entry_param e;
-	const int node_bits = FUSE_SET_ATTR_MODE | FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID |
-			      FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_MTIME;
-	int r = 0;
-	fs_change_begin(fs);
-	if (!fs_node_exists(fs, ino))
-		r = -ENOENT;
-	if (r == 0 && to_set & FUSE_SET_ATTR_SIZE)
-		r = set_size(fs, ino, (uint64_t)attr->st_size, h);
-	if (r == 0 && to_set & node_bits)
-		r = set_node(fs, ino, attr, to_set);
-	if (r == 0)
-		r = fs_entry_param(fs, ino, &e);
-	if (r == 0)
-		draft_size(fs, h, &e.attr);
-	fs_change_end(fs);
-	if (r == 0 && to_set & FUSE_SET_ATTR_SIZE && h)
-		set_unflushed(fs, h, true);
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		fuse_reply_attr(req, &e.attr, e.attr_timeout);
-}
-
-static void fs_op_edit_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
 	struct fuse_entry_param e;
 	fs_read_lock(fs);
 	int r = fs_entry_param(fs, ino, &e);
 	if (r == 0 && fi)
-		draft_size(fs, edit_handle(fi), &e.attr);
+		r = edit_attr(fs, ino, handle_of(fi), &e.attr);
 	fs_unlock(fs);
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
 		fuse_reply_attr(req, &e.attr, e.attr_timeout);
+}
+
+static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to_set,
+		       struct fuse_file_info *fi)
+{
+	int r = edit_set_attr(fs_of(req), ino, attr, what_to_set(to_set, attr),
+			      fi ? handle_of(fi) : NULL);
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		op_getattr(req, ino, fi);
 }
 
 /* ---- read ---- */
@@ -237,11 +196,11 @@ static void read_text(fuse_req_t req, const struct edit_handle *h, size_t size, 
 	sft_buf_free(&piece);
 }
 
-static void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
-			    struct fuse_file_info *fi)
+static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		    struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	const struct edit_handle *h = edit_handle(fi);
+	const struct edit_handle *h = handle_of(fi);
 	bool has_bytes = fs_is_bytes(ino) || tree_ino_kind(ino) == TREE_F32;
 	fs_read_lock(fs);
 	bool drafted = h->draft != SFT_NO_ID;
@@ -254,70 +213,99 @@ static void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t o
 		fs_op_read(req, ino, size, offset, fi);
 }
 
-/* ---- flush, fsync, release ---- */
+/* ---- flush, fsync ---- */
 
-int edit_finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
+static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
-	uint64_t replaced = 0;
-	struct sft_error err = { 0 };
-	int r = 0;
-	fs_change_begin(fs);
-	if (h && h->writable)
-		r = edit_draft_apply(fs, h, &replaced);
-	pthread_rwlock_unlock(&fs->lock);
-	/* A sync may take long: readers go on, only changes wait. */
-	if (r == 0 && sync)
-		r = sft_overlay_sync(fs->overlay, &err);
-	pthread_mutex_unlock(&fs->edit);
-	if (replaced)
-		edit_forget_cached(fs, replaced);
-	return r;
+	fuse_reply_err(req, -edit_flush(fs_of(req), handle_of(fi)));
 }
 
-static void fs_op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
-	struct fs *fs = fs_of(req);
-	struct edit_handle *h = edit_handle(fi);
-	int r = h->writable ? edit_finish_writing(fs, h, false) : 0;
-	set_unflushed(fs, h, false);
-	fuse_reply_err(req, -r);
+	fuse_reply_err(req, -edit_finish_writing(fs_of(req), handle_of(fi), true));
 }
 
-static void fs_op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
-{
-	fuse_reply_err(req, -edit_finish_writing(fs_of(req), edit_handle(fi), true));
-}
-
-static void fs_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
+static void op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi)
 {
 	fuse_reply_err(req, -edit_finish_writing(fs_of(req), NULL, true));
 }
 
-const struct fuse_lowlevel_ops edit_ops = {
+/* ---- names ---- */
+
+static void op_unlink(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	fuse_reply_err(req, -edit_unlink(fs_of(req), parent, name));
+}
+
+static void op_rename(fuse_req_t req, fuse_ino_t parent, const char *name, fuse_ino_t new_parent,
+		      const char *new_name, unsigned int flags)
+{
+	fuse_reply_err(req, -edit_rename(fs_of(req), parent, name, new_parent, new_name, flags));
+}
+
+static void op_mkdir(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode)
+{
+	struct fs *fs = fs_of(req);
+	const struct fuse_ctx *ctx = fuse_req_ctx(req);
+	struct fuse_entry_param e;
+	uint64_t ino;
+	int r = edit_mkdir(fs, parent, name, mode, ctx->uid, ctx->gid, &ino);
+	if (r == 0) {
+		fs_read_lock(fs);
+		r = fs_entry_param(fs, ino, &e);
+		fs_unlock(fs);
+	}
+	if (r < 0)
+		fuse_reply_err(req, -r);
+	else
+		fuse_reply_entry(req, &e);
+}
+
+static void op_rmdir(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	fuse_reply_err(req, -edit_rmdir(fs_of(req), parent, name));
+}
+
+static void op_mknod(fuse_req_t req, fuse_ino_t parent, const char *name, mode_t mode, dev_t rdev)
+{
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_symlink(fuse_req_t req, const char *link, fuse_ino_t parent, const char *name)
+{
+	fuse_reply_err(req, EPERM);
+}
+
+static void op_link(fuse_req_t req, fuse_ino_t ino, fuse_ino_t new_parent, const char *new_name)
+{
+	fuse_reply_err(req, EPERM);
+}
+
+const struct fuse_lowlevel_ops fs_ops_edit = {
 	.init = fs_op_init,
 	.lookup = fs_op_lookup,
-	.getattr = fs_op_edit_getattr,
-	.setattr = fs_op_setattr,
-	.open = fs_op_open,
-	.create = fs_op_create,
-	.read = fs_op_edit_read,
-	.write = fs_op_write,
-	.flush = fs_op_flush,
-	.fsync = fs_op_fsync,
-	.release = fs_op_release,
-	.opendir = fs_op_opendir,
+	.getattr = op_getattr,
+	.setattr = op_setattr,
+	.open = op_open,
+	.create = op_create,
+	.read = op_read,
+	.write = op_write,
+	.flush = op_flush,
+	.fsync = op_fsync,
+	.release = op_release,
+	.opendir = op_opendir,
 	.readdir = fs_op_readdir,
 	.readdirplus = fs_op_readdirplus,
-	.releasedir = fs_op_releasedir,
-	.fsyncdir = fs_op_fsyncdir,
+	.releasedir = op_releasedir,
+	.fsyncdir = op_fsyncdir,
 	.statfs = fs_op_statfs,
 	.getxattr = fs_op_getxattr,
 	.listxattr = fs_op_listxattr,
-	.unlink = fs_op_unlink,
-	.rename = fs_op_rename,
-	.mkdir = fs_op_mkdir,
-	.rmdir = fs_op_rmdir,
-	.mknod = fs_op_mknod,
-	.symlink = fs_op_symlink,
-	.link = fs_op_link,
+	.unlink = op_unlink,
+	.rename = op_rename,
+	.mkdir = op_mkdir,
+	.rmdir = op_rmdir,
+	.mknod = op_mknod,
+	.symlink = op_symlink,
+	.link = op_link,
 };

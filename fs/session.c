@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <fuse_log.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -105,6 +106,25 @@ static int build_tree(struct fs *fs, struct sft_error *err)
 
 /* ---- the FUSE session ---- */
 
+/* libfuse's own messages. */
+static void from_fuse(enum fuse_log_level level, const char *fmt, va_list ap)
+{
+	char text[256];
+	vsnprintf(text, sizeof(text), fmt, ap);
+	if (log_is_capturing()) {
+		fputs(text, stderr);
+		return;
+	}
+	text[strcspn(text, "\n")] = '\0';
+	/* The end of a connection, as one thread may see it (session.c); nothing to tell of. */
+	if (strstr(text, "reading device") && strstr(text, strerror(ECONNABORTED)))
+		return;
+	if (level == FUSE_LOG_DEBUG)
+		fprintf(stderr, "%s\n", text);
+	else if (text[0])
+		log_error(NULL, "%s", text);
+}
+
 static int add_option(struct fuse_args *args, const char *option)
 {
 	return fuse_opt_add_arg(args, "-o") < 0 || fuse_opt_add_arg(args, option) < 0 ? -ENOMEM : 0;
@@ -129,7 +149,7 @@ static struct fuse_session *new_session(struct fs *fs)
 	const struct options *o = fs->opt;
 	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
 	struct fuse_session *se = NULL;
-	const struct fuse_lowlevel_ops *ops = fs->overlay ? &edit_ops : &fs_ops_read_only;
+	const struct fuse_lowlevel_ops *ops = fs->overlay ? &fs_ops_edit : &fs_ops_read_only;
 	int r = fuse_opt_add_arg(&args, "safetensorfs");
 	if (r == 0)
 		r = add_option(&args,
@@ -211,6 +231,15 @@ static void ending_signals(sigset_t *set)
 			sigaddset(set, numbers[i]);
 }
 
+/* Whether our mount is still there. After umount -l, or where the mountpoint is a mount itself,
+ * something else may be. */
+static bool is_still_mounted(const struct fs *fs)
+{
+	char device[MOUNTPOINT_DEVICE_MAX];
+	return atomic_load(&fs->device_known) && mountpoint_is_mounted(fs->mountpoint, device) &&
+	       strcmp(device, fs->device) == 0;
+}
+
 /*
  * A signal ends a read-only mount at once. An edit mount first tries an ordinary unmount, while it
  * still serves: the kernel then hands over what programs have written through mappings. Where files
@@ -225,12 +254,7 @@ static void *end_on_signal(void *ctx)
 	if (sigwait(&set, &number) != 0)
 		return NULL;
 	atomic_store(&fs->ended_by_signal, true);
-	/* After umount -l something else may be mounted there. */
-	char device[MOUNTPOINT_DEVICE_MAX];
-	bool ours = atomic_load(&fs->device_known) &&
-		    mountpoint_is_mounted(fs->mountpoint, device) &&
-		    strcmp(device, fs->device) == 0;
-	int r = ours ? mountpoint_unmount(fs->mountpoint, 0, NULL) : -EINVAL;
+	int r = is_still_mounted(fs) ? mountpoint_unmount(fs->mountpoint, 0, NULL) : -EINVAL;
 	if (r < 0) {
 		if (r == -EBUSY)
 			collect_mapped(fs);
@@ -278,6 +302,22 @@ static void keep_buffers(void)
 #endif
 }
 
+/* After the loop: commit, unless the connection was killed under an open writer. `code` is what it
+ * has come to so far. */
+static int finish_edits(struct fs *fs, int code, bool still_mounted)
+{
+	if (!atomic_load(&fs->ended_by_signal) && edit_may_be_torn(fs, still_mounted)) {
+		log_error(
+			fs->opt->source,
+			"the connection was killed under an open writer: nothing was committed, "
+			"the edits are kept in %s (safetensorfs recover commits them as they are)",
+			sft_overlay_staging(fs->overlay));
+		return SESSION_ABORTED;
+	}
+	edit_drop_scratch(fs);
+	return fs_commit(fs, false, NULL) < 0 ? SESSION_FAILED : code;
+}
+
 static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 {
 	int code = SESSION_FAILED;
@@ -317,19 +357,17 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 	keep_buffers();
 	r = loop(fs);
 	/* A killed connection leaves the mount there, dead; an ordinary unmount does not. */
-	bool still_mounted = mountpoint_is_mounted(fs->mountpoint, NULL);
+	bool still_mounted = is_still_mounted(fs);
 	fuse_session_unmount(fs->se);
 	/* A positive result is the signal that ended the loop. */
 	if (r < 0)
 		log_error(fs->opt->mountpoint, "%s", strerror(-r));
 	code = r < 0 ? SESSION_FAILED : SESSION_CLEAN;
 	if (fs->overlay)
-		code = edit_finish(fs, code, still_mounted);
+		code = finish_edits(fs, code, still_mounted);
 out_signals:
 	unwatch_signals(fs, signals);
 out_session:
-	if (fs->edits)
-		edit_notify_stop(fs->edits); /* it uses the session */
 	fuse_session_destroy(fs->se);
 	return code;
 }
@@ -345,7 +383,7 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 	pthread_rwlock_init(&fs.lock, &prefer_writer);
 	pthread_mutex_init(&fs.edit, NULL);
 	pthread_mutex_init(&fs.merged_lock, NULL);
-	log_adopt_fuse();
+	fuse_set_log_func(from_fuse);
 	if (open_source(&fs, &err) < 0) {
 		advise_source(o->said_source, o->mountpoint, &err);
 		log_error(o->said_source, "%s", err.msg);

@@ -1,5 +1,5 @@
 /* status.c - what .safetensorfs/status and progress show */
-#include "fs.h"
+#include "state.h"
 
 #include "commit.h"
 #include "edit.h"

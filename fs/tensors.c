@@ -1,6 +1,6 @@
 /* tensors.c - tensors and nodes as the operations see them */
 #include "edit.h"
-#include "fs.h"
+#include "state.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -59,13 +59,6 @@ uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id)
 	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->nbytes : committed(fs, id)->nbytes;
 }
 
-bool fs_tensor_is_committed(const struct fs *fs, uint64_t ino)
-{
-	uint32_t id = tree_entry(fs->tree, tree_ino_entry(ino))->id;
-	const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-	return e->committed != NULL;
-}
-
 static uint8_t tensor_dtype(const struct fs *fs, uint32_t id)
 {
 	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->dtype : committed(fs, id)->dtype;
@@ -78,32 +71,47 @@ static uint32_t tensor_shard(const struct fs *fs, uint32_t id)
 
 /* ---- nodes ---- */
 
-bool fs_node_exists(const struct fs *fs, uint64_t ino)
+/* Whether the bytes of a removed or replaced tensor are kept for who has it open. */
+static bool is_kept(const struct fs *fs, const struct tree_entry *e)
+{
+	return sft_overlay_entry(fs->overlay, e->id)->live;
+}
+
+static int check_tensor(const struct fs *fs, const struct tree_entry *e, enum tree_kind kind)
+{
+	if (e->flags & TREE_IS_DIR)
+		return -ENOENT;
+	if (e->flags & TREE_DEAD && !is_kept(fs, e))
+		return -ESTALE;
+	return kind != TREE_F32 || npy_has_f32(tensor_dtype(fs, e->id)) ? 0 : -ENOENT;
+}
+
+int fs_node_check(const struct fs *fs, uint64_t ino)
 {
 	uint32_t entry = tree_ino_entry(ino);
 	if (entry >= tree_count(fs->tree))
-		return false;
+		return -ENOENT;
 	const struct tree_entry *e = tree_entry(fs->tree, entry);
 	bool is_dir = e->flags & TREE_IS_DIR;
-	switch (tree_ino_kind(ino)) {
+	enum tree_kind kind = tree_ino_kind(ino);
+	switch (kind) {
 	case TREE_DIR:
-		return is_dir;
+		return is_dir ? 0 : -ENOENT;
 	case TREE_METADATA:
-		return is_dir && e->flags & TREE_HAS_METADATA;
+		return is_dir && e->flags & TREE_HAS_METADATA ? 0 : -ENOENT;
 	case TREE_CONTROL:
 	case TREE_STATUS:
 	case TREE_COMMIT:
 	case TREE_PROGRESS:
 	case TREE_MERGED:
-		return entry == TREE_ROOT;
-	case TREE_F32:
-		return !is_dir && npy_has_f32(tensor_dtype(fs, e->id));
+		return entry == TREE_ROOT ? 0 : -ENOENT;
 	case TREE_TENSOR:
 	case TREE_SIDECAR:
 	case TREE_NPY:
-		return !is_dir;
+	case TREE_F32:
+		return check_tensor(fs, e, kind);
 	default:
-		return false;
+		return -ENOENT;
 	}
 }
 
@@ -251,18 +259,19 @@ static void merged_attr(struct fs *fs, struct stat *st)
 
 int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 {
-	if (!fs_node_exists(fs, ino))
-		return -ENOENT;
 	enum tree_kind kind = tree_ino_kind(ino);
 	uint32_t entry = tree_ino_entry(ino);
 	uint64_t size = 0;
+	int r = fs_node_check(fs, ino);
+	if (r < 0)
+		return r;
 	memset(st, 0, sizeof(*st));
 	st->st_ino = ino;
 	st->st_uid = fs->uid;
 	st->st_gid = fs->gid;
 	st->st_atim = st->st_mtim = st->st_ctim = fs->dir_time;
 	st->st_blksize = 1 << 20; /* coreutils then read in large pieces */
-	st->st_nlink = 1;
+	st->st_nlink = tree_entry(fs->tree, entry)->flags & TREE_DEAD ? 0 : 1;
 	if (kind == TREE_DIR || kind == TREE_CONTROL) {
 		st->st_mode = S_IFDIR | fs->dir_mode;
 		st->st_nlink = 2 + (kind == TREE_DIR ? tree_subdirs(fs->tree, entry) : 0);
@@ -270,7 +279,7 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 			edit_apply_attr(fs, ino, st);
 		return 0;
 	}
-	int r = node_size(fs, ino, &size);
+	r = node_size(fs, ino, &size);
 	if (r < 0)
 		return r;
 	st->st_size = (off_t)size;

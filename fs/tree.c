@@ -248,26 +248,29 @@ int tree_store_copy(struct tree_stored *out, const char *name, size_t len)
 	return 0;
 }
 
-int tree_insert(struct tree *tree, uint32_t parent, struct tree_stored name, uint8_t flags,
-		uint32_t id, uint32_t *entry)
+/* Make room for one more entry, a directory or not. */
+static int reserve_entry(struct tree *tree, bool dir)
 {
-	uint32_t added = tree->count;
-	int ret = -ENOMEM;
-
-	if (added >= TREE_ENTRY_MAX) {
-		ret = -ENOSPC;
-		goto fail;
-	}
-	if (!grow((void **)&tree->nodes, added, &tree->capacity, sizeof(*tree->nodes)) ||
+	if (tree->count >= TREE_ENTRY_MAX)
+		return -ENOSPC;
+	if (!grow((void **)&tree->nodes, tree->count, &tree->capacity, sizeof(*tree->nodes)) ||
 	    !grow_buckets(tree, (size_t)tree->live + 1))
-		goto fail;
-	if (flags & TREE_IS_DIR) {
-		if (!grow((void **)&tree->dirs, tree->dir_count, &tree->dir_capacity,
-			  sizeof(*tree->dirs)))
-			goto fail;
+		return -ENOMEM;
+	if (dir &&
+	    !grow((void **)&tree->dirs, tree->dir_count, &tree->dir_capacity, sizeof(*tree->dirs)))
+		return -ENOMEM;
+	return 0;
+}
+
+/* The room has been reserved. */
+static uint32_t insert(struct tree *tree, uint32_t parent, struct tree_stored name, uint8_t flags,
+		       uint32_t id)
+{
+	uint32_t added = tree->count++;
+
+	if (flags & TREE_IS_DIR)
 		tree->dirs[tree->dir_count] =
 			(struct tree_dir){ .first = TREE_NO_ENTRY, .last = TREE_NO_ENTRY };
-	}
 	tree->nodes[added].e = (struct tree_entry){ .name = name.name,
 						    .parent = parent,
 						    .id = id,
@@ -276,29 +279,80 @@ int tree_insert(struct tree *tree, uint32_t parent, struct tree_stored name, uin
 						    .flags = flags,
 						    .owned = name.owned };
 	tree->dir_count += (flags & TREE_IS_DIR) != 0;
-	tree->count++;
 	if (added != TREE_ROOT) { /* the root is in no directory, and has no name to look up */
 		hash_add(tree, added);
 		dir_add(tree, added);
 	}
+	return added;
+}
+
+int tree_insert(struct tree *tree, uint32_t parent, struct tree_stored name, uint8_t flags,
+		uint32_t id, uint32_t *entry)
+{
+	int ret = reserve_entry(tree, flags & TREE_IS_DIR);
+
+	if (ret) {
+		if (name.owned)
+			free((char *)name.name);
+		return ret;
+	}
+	uint32_t added = insert(tree, parent, name, flags, id);
 	if (entry)
 		*entry = added;
 	return 0;
-fail:
-	if (name.owned)
-		free((char *)name.name);
+}
+
+int tree_reserve(struct tree *tree, const char *file_name, size_t len, struct tree_room *room)
+{
+	struct tree_stored name;
+	int ret = reserve_entry(tree, true);
+
+	*room = (struct tree_room){ 0 };
+	if (!ret)
+		ret = tree_store_copy(&name, file_name, len);
+	if (!ret)
+		*room = (struct tree_room){ (char *)name.name, name.len };
 	return ret;
+}
+
+void tree_room_free(struct tree_room *room)
+{
+	free(room->name);
+	room->name = NULL;
+}
+
+static struct tree_stored take_room(struct tree_room *room)
+{
+	struct tree_stored name = { .name = room->name, .len = room->len, .owned = true };
+
+	room->name = NULL;
+	return name;
+}
+
+uint32_t tree_put(struct tree *tree, uint32_t parent, struct tree_room *room, uint8_t flags,
+		  uint32_t id)
+{
+	return insert(tree, parent, take_room(room), flags & (SETTABLE_FLAGS | TREE_IS_DIR), id);
+}
+
+void tree_place(struct tree *tree, uint32_t entry, uint32_t parent, struct tree_room *room,
+		uint8_t flags)
+{
+	tree_relocate(tree, entry, parent, take_room(room), flags);
 }
 
 int tree_add(struct tree *tree, uint32_t parent, const char *file_name, size_t len, uint8_t flags,
 	     uint32_t id, uint32_t *entry)
 {
-	struct tree_stored name;
-	int ret = tree_store_copy(&name, file_name, len);
+	struct tree_room room;
+	int ret = tree_reserve(tree, file_name, len, &room);
 
 	if (ret)
 		return ret;
-	return tree_insert(tree, parent, name, flags & (SETTABLE_FLAGS | TREE_IS_DIR), id, entry);
+	uint32_t added = tree_put(tree, parent, &room, flags, id);
+	if (entry)
+		*entry = added;
+	return 0;
 }
 
 void tree_remove(struct tree *tree, uint32_t entry)
@@ -312,6 +366,21 @@ void tree_remove(struct tree *tree, uint32_t entry)
 	if (e->flags & TREE_IS_DIR)
 		forget_list(tree, entry);
 	e->flags |= TREE_DEAD;
+	tree->nodes[entry].chain = TREE_NO_ENTRY;
+}
+
+/* A dead entry is in no bucket: `chain` says what has taken its place. */
+void tree_supersede(struct tree *tree, uint32_t entry, uint32_t by)
+{
+	tree_remove(tree, entry);
+	tree->nodes[entry].chain = by;
+}
+
+uint32_t tree_now(const struct tree *tree, uint32_t entry)
+{
+	while (tree->nodes[entry].e.flags & TREE_DEAD && tree->nodes[entry].chain != TREE_NO_ENTRY)
+		entry = tree->nodes[entry].chain;
+	return entry;
 }
 
 void tree_relocate(struct tree *tree, uint32_t entry, uint32_t parent, struct tree_stored name,
@@ -335,12 +404,12 @@ void tree_relocate(struct tree *tree, uint32_t entry, uint32_t parent, struct tr
 int tree_move(struct tree *tree, uint32_t entry, uint32_t parent, const char *file_name, size_t len,
 	      uint8_t flags)
 {
-	struct tree_stored name;
-	int ret = tree_store_copy(&name, file_name, len); /* may be the entry's own old name */
+	struct tree_room room; /* may be the entry's own old name */
+	int ret = tree_reserve(tree, file_name, len, &room);
 
 	if (ret)
 		return ret;
-	tree_relocate(tree, entry, parent, name, flags);
+	tree_place(tree, entry, parent, &room, flags);
 	return 0;
 }
 
@@ -352,9 +421,4 @@ void tree_set_flags(struct tree *tree, uint32_t entry, uint8_t flags)
 	if (e->flags & TREE_IS_DIR)
 		forget_list(tree, entry);
 	forget_list(tree, e->parent);
-}
-
-void tree_set_id(struct tree *tree, uint32_t entry, uint32_t id)
-{
-	tree->nodes[entry].e.id = id;
 }

@@ -151,15 +151,37 @@ int tree_add(struct tree *tree, uint32_t parent, const char *file_name, size_t l
 void tree_remove(struct tree *tree, uint32_t entry);
 /*
  * Move and rename; a directory takes what is in it along. The target name is free, and not inside
- * the directory itself. `flags` as for tree_set_flags(). ENOMEM.
+ * the directory itself. `flags` as for tree_set_flags(). ENOMEM, ENOSPC.
  */
 int tree_move(struct tree *tree, uint32_t entry, uint32_t parent, const char *file_name, size_t len,
 	      uint8_t flags);
+
+/*
+ * The same in two halves, for who must not fail once something else has been changed: get what
+ * tree_put() or tree_place() will take for a file name. There is room for one entry at a time.
+ * ENOMEM, ENOSPC. Free with tree_room_free(), which is safe after its use and on zeros.
+ */
+struct tree_room {
+	char *name;
+	uint8_t len;
+};
+int tree_reserve(struct tree *tree, const char *file_name, size_t len, struct tree_room *room);
+void tree_room_free(struct tree_room *room);
+/* As tree_add(); the number that the entry gets is tree_count(). */
+uint32_t tree_put(struct tree *tree, uint32_t parent, struct tree_room *room, uint8_t flags,
+		  uint32_t id);
+/* As tree_move(). */
+void tree_place(struct tree *tree, uint32_t entry, uint32_t parent, struct tree_room *room,
+		uint8_t flags);
+
+/* Remove the entry, since `by` has taken its place: who had the old one by number and means the
+ * file, not its bytes, finds the new one by tree_now(). */
+void tree_supersede(struct tree *tree, uint32_t entry, uint32_t by);
+/* The entry itself, or what has taken its place, and so on. It may be dead. */
+uint32_t tree_now(const struct tree *tree, uint32_t entry);
+
 /* Change flags without moving; TREE_DEAD and TREE_IS_DIR stay as they are. */
 void tree_set_flags(struct tree *tree, uint32_t entry, uint8_t flags);
-
-/* The tensor's file now shows another tensor. */
-void tree_set_id(struct tree *tree, uint32_t entry, uint32_t id);
 
 /*
  * The tensor name that a file name in a directory stands for by the layout, added to `name`.
@@ -170,5 +192,12 @@ void tree_set_id(struct tree *tree, uint32_t entry, uint32_t id);
  */
 int tree_tensor_name(const struct tree *tree, uint32_t parent, const char *file_name, size_t len,
 		     struct sft_buf *name);
+/*
+ * layout=tree: what the names of all tensors begin with that lie in or below the directory
+ * `file_name` of `parent`, whether or not it is there; added to `prefix`. EINVAL where that is no
+ * valid encoding; ENOMEM.
+ */
+int tree_dir_prefix(const struct tree *tree, uint32_t parent, const char *file_name, size_t len,
+		    struct sft_buf *prefix);
 
 #endif

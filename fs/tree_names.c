@@ -172,3 +172,14 @@ int tree_tensor_name(const struct tree *tree, uint32_t parent, const char *file_
 		return -EINVAL;
 	return ret;
 }
+
+int tree_dir_prefix(const struct tree *tree, uint32_t parent, const char *file_name, size_t len,
+		    struct sft_buf *prefix)
+{
+	int ret = add_directories(tree, parent, prefix);
+
+	if (!ret)
+		ret = add_decoded(tree, file_name, len, prefix);
+	sft_buf_add(prefix, ".", 1);
+	return prefix->failed ? -ENOMEM : ret;
+}

@@ -123,15 +123,76 @@ static void directories_are_made_and_removed(void **state)
 	fixture_free(&f);
 }
 
-static void an_entry_can_show_another_tensor(void **state)
+static void another_entry_takes_the_place(void **state)
 {
+	struct tree_room room;
 	struct fixture f;
 
 	build(&f, TREE_FLAT, (const char *const[]){ "a", "b", NULL });
-	assert_int_equal(tree_entry(f.tree, 2)->id, 1);
-	tree_set_id(f.tree, 2, 9);
-	assert_int_equal(tree_entry(f.tree, 2)->id, 9);
-	assert_int_equal(look(f.tree, ROOT_INO, "b"), tree_ino(2, TREE_TENSOR));
+	for (uint32_t was = 2; was < 5; was = was == 2 ? 3 : was + 1) {
+		uint32_t next = tree_count(f.tree);
+
+		assert_int_equal(tree_now(f.tree, was), was);
+		assert_int_equal(tree_reserve(f.tree, "b", 1, &room), 0);
+		tree_supersede(f.tree, was, next);
+		assert_int_equal(tree_put(f.tree, TREE_ROOT, &room, 0, 7 + was), next);
+		tree_room_free(&room);
+		assert_int_equal(tree_now(f.tree, was), next);
+		assert_int_equal(tree_now(f.tree, 2), next);
+		assert_int_equal(look(f.tree, ROOT_INO, "b"), tree_ino(next, TREE_TENSOR));
+		assert_int_equal(tree_entry(f.tree, next)->id, 7 + was);
+	}
+	assert_true(tree_entry(f.tree, 2)->flags & TREE_DEAD);
+	assert_paths(f.tree, "a a.json b b.json");
+	tree_remove(f.tree, 5);
+	assert_int_equal(tree_now(f.tree, 2), 5); /* dead too: nothing has come after it */
+	assert_true(tree_entry(f.tree, 5)->flags & TREE_DEAD);
+	fixture_free(&f);
+}
+
+static void what_is_reserved_cannot_fail(void **state)
+{
+	struct tree_room put, place;
+	struct fixture f;
+
+	build(&f, TREE_TREE, (const char *const[]){ "a", NULL });
+	assert_int_equal(tree_reserve(f.tree, "c", 1, &place), 0);
+	assert_int_equal(tree_reserve(f.tree, "d", 1, &put), 0);
+	counting_start();
+	uint32_t dir = tree_put(f.tree, TREE_ROOT, &put, TREE_IS_DIR, 0);
+	tree_place(f.tree, 1, dir, &place, 0);
+	assert_int_equal(counting_calls(), 0);
+	tree_room_free(&put);
+	tree_room_free(&place);
+	assert_paths(f.tree, "d/ d/c d/c.json");
+	fixture_free(&f);
+}
+
+static void directories_have_prefixes(void **state)
+{
+	static const struct {
+		uint32_t parent;
+		const char *name, *prefix;
+		int ret;
+	} cases[] = {
+		{ 0, "q", "q.", 0 },
+		{ 0, "%", ".", 0 },
+		{ 1, "x%2Fy", "a.x/y.", 0 },
+		{ 1, "%zz", NULL, -EINVAL },
+	};
+	struct fixture f;
+
+	build(&f, TREE_TREE, (const char *const[]){ "a.b", NULL });
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct sft_buf got = { 0 };
+
+		assert_int_equal(tree_dir_prefix(f.tree, cases[i].parent, cases[i].name,
+						 strlen(cases[i].name), &got),
+				 cases[i].ret);
+		if (cases[i].ret == 0)
+			assert_string_equal(got.data, cases[i].prefix);
+		sft_buf_free(&got);
+	}
 	fixture_free(&f);
 }
 
@@ -329,7 +390,9 @@ int main(void)
 		cmocka_unit_test(entries_come_and_go),
 		cmocka_unit_test(moves_keep_the_number),
 		cmocka_unit_test(directories_are_made_and_removed),
-		cmocka_unit_test(an_entry_can_show_another_tensor),
+		cmocka_unit_test(another_entry_takes_the_place),
+		cmocka_unit_test(what_is_reserved_cannot_fail),
+		cmocka_unit_test(directories_have_prefixes),
 		cmocka_unit_test(flags_hide_and_show),
 		cmocka_unit_test(a_listing_in_use_stays_as_it_is),
 		cmocka_unit_test(a_change_elsewhere_keeps_a_listing),

@@ -81,4 +81,20 @@ edit_start "$source" "$T/mnt"
 check_match "daemonized: the next mount resumes" resum "$(mount_log "$T/mnt")"
 check_eq "daemonized: what was written" daemon "$(head -c 6 "$T/mnt/b")"
 mount_stop "$T/mnt"
+# A mount that is gone, although something else is mounted at its place, and a handle that was flushed and whose RELEASE
+# never came: no false alarm.
+if [ -d /sys/fs/fuse/connections ] && mkdir -p "$T/place" && mount -t tmpfs none "$T/place"; then
+    edit_start "$source" "$T/place"
+    wait_until test -e "$T/place/.safetensorfs"
+    minor=$(mountpoint -d "$T/place" | cut -d: -f2)
+    exec {open}<>"$T/place/b"
+    printf flushed >&"$open"
+    true {copy}>&"$open" {copy}>&-
+    umount -l "$T/place"
+    kill_abort
+    mount_ended "$T/place" 0
+    exec {open}>&-
+    check_eq "over a mount: committed" flushed "$(reader cut "$source" b | head -c 7)"
+    umount "$T/place"
+fi
 finish

@@ -79,8 +79,8 @@ rm -rf m
 ends "rm -rf of a directory" "m top"
 
 fresh
-find . -mindepth 1 -delete 2>/dev/null # the sidecars are gone before it comes to them
-ends "find -delete" ""
+find . -mindepth 1 ! -name 'top*' -delete 2>/dev/null # the sidecars are gone before it comes to them
+ends "find -delete" "top"
 
 # A tensor whose file had to make way for a directory of its name.
 fresh

@@ -4,7 +4,7 @@
  * A file's tensors: "alpha F32 2 0102030405060708; beta U8 - aa; @k=v": name, dtype, shape (comma
  * separated, `-` for a scalar, `0` and so on), bytes in hex (`-` for none); `@` begins metadata
  * (`@` alone: an empty one). fixture_describe() gives a file back in that form, tensors sorted by
- * name.
+ * name; of a large one `#` and a hash.
  *
  * Edits: "w NAME OFFSET HEX" write, "t NAME LENGTH" truncate, "c NAME" create, "C SHARD NAME"
  * create there, "x NAME" create scratch, "d NAME DTYPE SHAPE" declare, "r NAME" remove, "m OLD NEW"
@@ -22,6 +22,7 @@
 
 #include <cmocka.h>
 
+#include "hash.h"
 #include "num.h"
 #include "sft.h"
 
@@ -34,6 +35,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#define FIXTURE_SHOWN 4096u /* bytes of a tensor */
 
 /* ---- files ---- */
 
@@ -195,7 +198,9 @@ static inline void fixture_describe_tensor(struct sft_buf *out, const struct sft
 	for (uint32_t i = 0; i < t->rank; i++)
 		sft_buf_printf(out, "%s%" PRIu64, i ? "," : "", t->shape[i]);
 	sft_buf_printf(out, t->rank ? " " : "- ");
-	for (uint64_t i = 0; i < t->nbytes; i++)
+	if (t->nbytes > FIXTURE_SHOWN)
+		sft_buf_printf(out, "#%016" PRIx64, bytes_hash(bytes, t->nbytes, 0));
+	for (uint64_t i = 0; t->nbytes <= FIXTURE_SHOWN && i < t->nbytes; i++)
 		sft_buf_printf(out, "%02x", bytes[i]);
 	if (t->nbytes == 0)
 		sft_buf_printf(out, "-");

@@ -122,14 +122,15 @@ static inline struct sft_overlay *overlay_open(const char *source,
 	return ov;
 }
 
-/* One file of tensors t0, t1, ... of U8, whose bytes are `seed` and position; `sparse`: zeros. */
+/* One file of tensors of U8, which are called t and their number, counted from `first`; bytes
+ * follow from number and position; `sparse`: zeros. */
 static inline unsigned char overlay_byte(uint64_t seed, uint64_t at)
 {
 	return (unsigned char)((at * 2654435761u + seed * 40503u) >> 13);
 }
 
-static inline void overlay_big_checkpoint(const char *path, const uint64_t *sizes, size_t count,
-					  bool sparse)
+static inline void overlay_big_shard(const char *path, size_t first, const uint64_t *sizes,
+				     size_t count, bool sparse)
 {
 	struct sft_buf header = { 0 };
 	unsigned char length[8], block[4096];
@@ -140,7 +141,7 @@ static inline void overlay_big_checkpoint(const char *path, const uint64_t *size
 		sft_buf_printf(&header,
 			       "%c\"t%zu\":{\"dtype\":\"U8\",\"shape\":[%" PRIu64
 			       "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}",
-			       i ? ',' : '{', i, sizes[i], begin, begin + sizes[i]);
+			       i ? ',' : '{', first + i, sizes[i], begin, begin + sizes[i]);
 	sft_buf_printf(&header, "}");
 	sft_put_le64(length, header.len);
 	if (fd < 0 || write(fd, length, 8) != 8 ||
@@ -150,7 +151,7 @@ static inline void overlay_big_checkpoint(const char *path, const uint64_t *size
 		for (uint64_t at = 0, n; at < sizes[i]; at += n) {
 			n = sizes[i] - at < sizeof(block) ? sizes[i] - at : sizeof(block);
 			for (uint64_t k = 0; k < n; k++)
-				block[k] = overlay_byte(i, at + k);
+				block[k] = overlay_byte(first + i, at + k);
 			if (write(fd, block, n) != (ssize_t)n)
 				abort();
 		}
@@ -158,6 +159,12 @@ static inline void overlay_big_checkpoint(const char *path, const uint64_t *size
 	if (ftruncate(fd, (off_t)(8 + header.len + begin)) < 0 || close(fd) < 0)
 		abort();
 	sft_buf_free(&header);
+}
+
+static inline void overlay_big_checkpoint(const char *path, const uint64_t *sizes, size_t count,
+					  bool sparse)
+{
+	overlay_big_shard(path, 0, sizes, count, sparse);
 }
 
 #endif

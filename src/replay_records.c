@@ -138,7 +138,8 @@ static int replay_blocks(struct replay *r, struct journal_record *rec)
 		result = -ENOMEM;
 	for (uint32_t i = 0; result == 0 && i < count; i++) {
 		slots[i] = journal_get_u32(rec);
-		if (slots[i] >= SLOTS_MAX || (trusted && slots[i] >= r->file_slots))
+		/* Whether it is in the file matters only if it is still in use at the end. */
+		if (slots[i] >= SLOTS_MAX)
 			result = damaged();
 		else if (slots[i] >= r->named)
 			r->named = slots[i] + 1ull;

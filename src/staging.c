@@ -35,7 +35,13 @@ void staging_close_files(struct staging *s)
 
 void staging_clear(int dir)
 {
-	(void)io_unlinkat(dir, "journal", 0);
+	int r = io_unlinkat(dir, "journal", 0);
+
+	/* A journal that a power cut brings back needs its blocks. */
+	if (r == 0)
+		r = io_fsync(dir);
+	if (r < 0 && r != -ENOENT && r != -EINVAL)
+		return;
 	(void)io_unlinkat(dir, "journal.new", 0);
 	(void)io_unlinkat(dir, "blocks", 0);
 	(void)io_unlinkat(dir, "result", 0);

@@ -143,9 +143,39 @@ static void test_a_resumed_journal_is_synced_before_anything_is_written(void **s
 	fixture_remove_dir(dir);
 }
 
+/* Where all was taken back the staging goes at the end. A journal that a power cut brings back
+ * needs its blocks. */
+static void test_the_journal_is_gone_before_its_blocks_go(void **state)
+{
+	char *calls[256], *dir = make_shards(), *path = fixture_join(dir, A);
+	const struct sft_overlay_options options = { 0 };
+	struct sft_overlay *ov;
+	unsigned n, journal = 0, blocks = 0;
+	(void)state;
+
+	assert_int_equal(sft_overlay_open(path, &options, &ov, NULL), 0);
+	assert_int_equal(fixture_edit(ov, "c n; w n 0 ff; s; r n", NULL), 0);
+	faults_trace_start();
+	sft_overlay_free(ov);
+	n = faults_trace_stop(calls, 256);
+	for (unsigned i = 0; i < n; i++) {
+		if (strcmp(calls[i], "unlinkat journal") == 0)
+			journal = i + 1;
+		if (strcmp(calls[i], "unlinkat blocks") == 0)
+			blocks = i + 1;
+	}
+	assert_true(journal > 0 && blocks > journal);
+	assert_true(is_between(calls, journal - 1, blocks - 1, "fsync"));
+	for (unsigned i = 0; i < n; i++)
+		free(calls[i]);
+	free(path);
+	fixture_remove_dir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_the_journal_is_gone_before_its_blocks_go),
 		cmocka_unit_test(test_new_files_are_durable_before_they_are_renamed),
 		cmocka_unit_test(test_in_place_the_redo_log_is_durable_before_and_the_source_after),
 		cmocka_unit_test(test_a_resumed_journal_is_synced_before_anything_is_written),

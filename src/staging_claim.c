@@ -64,13 +64,18 @@ static int read_text(struct claim *c, struct sft_error *err)
 			c->path);
 }
 
-/* Best effort: without it the directory is only not known again. */
+/* Best effort: without it the directory is only not known again. It is durable before anything else
+ * is put there: after a power cut it shows that the rest is ours. */
 static void write_text(const struct claim *c)
 {
 	const char *text = c->own ? TEXT_MADE : TEXT;
 
-	if (!c->known && io_pwrite(c->lock, text, strlen(text), 0) < 0)
+	if (c->known)
+		return;
+	if (io_pwrite(c->lock, text, strlen(text), 0) < 0)
 		(void)io_ftruncate(c->lock, 0);
+	else if (io_fdatasync(c->lock) == 0)
+		(void)io_fsync(c->dir);
 }
 
 /* ---- taking it ---- */
@@ -221,7 +226,10 @@ void claim_remove(struct claim *c)
 {
 	if (c->dir < 0)
 		return;
-	(void)io_unlinkat(c->dir, LOCK, 0);
+	/* As long as anything of ours may come back after a power cut, so has the lock to. */
+	int r = io_fsync(c->dir);
+	if (r == 0 || r == -EINVAL)
+		(void)io_unlinkat(c->dir, LOCK, 0);
 	/* From here on somebody else may have it, and then the directory is not empty. */
 	close(c->lock);
 	c->lock = -1;

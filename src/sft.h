@@ -95,7 +95,7 @@ bool sft_dtype_parse(const char *text, size_t len, enum sft_dtype *dtype);
 int sft_shape_nbytes(enum sft_dtype dtype, const uint64_t *shape, uint32_t rank, uint64_t *nbytes,
 		     struct sft_error *err);
 
-/* ---- one header: an immutable set of tensors (header.c, index.c) ---- */
+/* ---- one header: an immutable set of tensors (header_read.c, tensors.c) ---- */
 
 #define SFT_HEADER_MAX 100000000u /* bytes of JSON; the reference's limit */
 
@@ -255,7 +255,7 @@ uint64_t sft_checkpoint_offset(const struct sft_checkpoint *ck, const struct sft
 /* The i-th warning (one line), or NULL behind the last. */
 const char *sft_checkpoint_warning(const struct sft_checkpoint *ck, size_t i);
 
-/* ---- staged edits: an overlay over a checkpoint (overlay.c, journal.c, staging.c) ---- */
+/* ---- staged edits: an overlay over a checkpoint (overlay.c, sync.c, staging.c) ---- */
 
 /*
  * What is written is on disk in the staging directory before the call returns, so it survives the
@@ -424,7 +424,7 @@ int sft_overlay_set_metadata(struct sft_overlay *ov, uint32_t shard,
 /* Every change so far is durable when this returns 0. */
 int sft_overlay_sync(struct sft_overlay *ov, struct sft_error *err);
 
-/* ---- one file from many (merge.c) ---- */
+/* ---- one file from many (merged.c) ---- */
 
 /*
  * Everything that is shown as the bytes of one .safetensors file: `head`, then the body, which is

@@ -1,7 +1,7 @@
 /*
  * journal_format.h - a journal as a list of records, for tests that change some of them
  *
- * What src/journal.h says of frames and records, once more and from outside: a frame is its length
+ * What src/staging/journal.h says of frames and records, once more and from outside: a frame is its length
  * and a magic number (32 bits each), records, and a hash over all of these whose seed is the
  * frame's offset; a record is its type, the length of its payload (32 bits each), and the payload.
  */

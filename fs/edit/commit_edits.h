@@ -1,0 +1,22 @@
+/*
+ * commit_edits.h - committing a mount's edits, whoever asks for it: the control file, a signal,
+ * unmounting
+ */
+#ifndef COMMIT_H
+#define COMMIT_H
+
+#include "state.h"
+
+/*
+ * Commit what has been written so far; 0 too where there was nothing to do. Takes `edit` for the
+ * whole of it and `lock` for the change of base. The result is kept for status, and logged. -EROFS
+ * in a read-only mount. With `allow_empty` also where no tensor would be left.
+ */
+int fs_commit(struct fs *fs, bool allow_empty, struct sft_error *err);
+/* Whether a text that was written to the control file has the word that asks for that. */
+bool fs_commit_allows_empty(const char *text, size_t len);
+
+/* The value of `last_commit` in status. Under the shared lock. */
+void fs_last_commit(const struct fs *fs, struct sft_buf *json);
+
+#endif

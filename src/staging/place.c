@@ -1,0 +1,402 @@
+/*
+ * place.c - which directories an editor has to have
+ *
+ *   the staging            the source's default place, or staging=DIR
+ *   the default place      with staging=DIR as well, if it can be made: somebody who edits without
+ *                          staging= finds it locked, or the file `elsewhere` in it, which names DIR
+ *   the output's place     where somebody would stage edits of what output= names
+ *
+ * So one writer at a time holds for source and output, whatever the staging is, and edits that are
+ * staged in one place are not overtaken by others in another.
+ */
+#include "overlay_state.h"
+#include "staging.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define INDEX_SUFFIX ".index.json"
+
+/* ---- where ---- */
+
+char *staging_absolute(const char *path)
+{
+	char cwd[PATH_MAX], *out = NULL;
+
+	if (path[0] == '/')
+		return strdup(path);
+	if (!getcwd(cwd, sizeof(cwd)) || asprintf(&out, "%s/%s", cwd, path) < 0)
+		return NULL;
+	return out;
+}
+
+static bool ends_with(const char *s, const char *suffix)
+{
+	size_t n = strlen(s), m = strlen(suffix);
+
+	return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+char *staging_resolve_parent(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *parent = io_dirname(path), *real = parent ? realpath(parent, NULL) : NULL;
+	char *out = NULL;
+
+	if (real &&
+	    asprintf(&out, "%s/%s", strcmp(real, "/") ? real : "", slash ? slash + 1 : path) < 0)
+		out = NULL;
+	free(real);
+	free(parent);
+	return out;
+}
+
+/* The source resolved; for an index.json the directory that it is in, not the one it links to. */
+static char *resolve_source(const char *source, bool *is_directory)
+{
+	struct stat st;
+	char *parent, *out;
+
+	*is_directory = stat(source, &st) == 0 && S_ISDIR(st.st_mode);
+	if (!*is_directory && ends_with(source, INDEX_SUFFIX)) {
+		*is_directory = true;
+		parent = io_dirname(source);
+		out = parent ? realpath(parent, NULL) : NULL;
+		free(parent);
+		return out;
+	}
+	out = realpath(source, NULL);
+	return out || errno != ENOENT ? out : staging_resolve_parent(source);
+}
+
+/* The default place of a resolved file or directory. Malloced, or NULL. */
+static char *default_place(const char *path, bool is_directory)
+{
+	const char *name = strrchr(path, '/') + 1;
+	char *out = NULL;
+	int n;
+
+	if (is_directory)
+		n = asprintf(&out, "%s/.safetensorfs", strcmp(path, "/") ? path : "");
+	else
+		n = asprintf(&out, "%.*s.%s.safetensorfs", (int)(name - path), path, name);
+	return n < 0 ? NULL : out;
+}
+
+int staging_locate(const char *source, char **source_path, char **home, struct sft_error *err)
+{
+	bool is_directory;
+
+	*source_path = resolve_source(source, &is_directory);
+	if (!*source_path)
+		return sft_fail(err, errno ? errno : ENOMEM, "%s", strerror(errno));
+	*home = default_place(*source_path, is_directory);
+	if (*home)
+		return 0;
+	free(*source_path);
+	*source_path = NULL;
+	return sft_fail(err, ENOMEM, "no memory for the name of the staging directory");
+}
+
+/* ---- the marker ---- */
+
+/* Durably, since without it nobody who looks in the default place knows of the edits. */
+static int write_marker(const struct claim *home, const char *path, struct sft_error *err)
+{
+	char *old = NULL;
+	int same = staging_read_marker(home->dir, home->path, &old, err) == 0 && old &&
+		   strcmp(old, path) == 0;
+
+	free(old);
+	if (same)
+		return 0;
+	int fd = trust_openat(home->dir, home->path, STAGING_MARKER, O_RDWR | O_CREAT, err), r;
+	char *parent = io_dirname(home->path);
+
+	r = fd < 0 ? fd : io_ftruncate(fd, 0);
+	if (r == 0)
+		r = io_pwrite(fd, path, strlen(path), 0);
+	if (r == 0)
+		r = io_pwrite(fd, "\n", 1, strlen(path));
+	if (r == 0)
+		r = io_fsync(fd);
+	if (r == 0)
+		r = io_fsync(home->dir);
+	if (r == -EINVAL) /* some file systems have no fsync for directories */
+		r = 0;
+	if (r == 0)
+		r = parent ? io_fsync_dir(parent) : -ENOMEM;
+	if (fd >= 0)
+		close(fd);
+	free(parent);
+	return r < 0 && r != -EACCES
+		       ? sft_fail(err, -r, "cannot note in %s where edits are staged: %s",
+				  home->path, strerror(-r))
+		       : 0;
+}
+
+/*
+ * EEXIST where the marker in a default place says that edits are staged in a directory that is not
+ * `here` (NULL: in none that was named). One that leads to no edits is removed.
+ */
+static int refuse_marker(const struct claim *home, const char *here, const char *source_path,
+			 struct sft_error *err)
+{
+	struct sft_error e = { 0 };
+	struct stat a, b;
+	char *path;
+	int r = staging_read_marker(home->dir, home->path, &path, err);
+
+	if (r < 0)
+		return r;
+	if (path && here &&
+	    (strcmp(path, here) == 0 || (stat(path, &a) == 0 && stat(here, &b) == 0 &&
+					 a.st_dev == b.st_dev && a.st_ino == b.st_ino))) {
+		free(path);
+		return 0;
+	}
+	r = path ? staging_look(path, true, source_path, &e) : 0;
+	if (r > 0)
+		r = sft_fail(err, EEXIST,
+			     "edits of it are staged in %s: staging=%s resumes, commits or drops "
+			     "them",
+			     path, path);
+	else if (r < 0)
+		r = sft_fail(err, EEXIST,
+			     "edits of it may be staged in %s, which cannot be looked at: %s; "
+			     "`safetensorfs discard` with staging=%s forgets them",
+			     path, e.msg, path);
+	else
+		(void)io_unlinkat(home->dir, STAGING_MARKER, 0);
+	free(path);
+	return r;
+}
+
+/* ---- claims ---- */
+
+/* Whether a default place can be done without: it cannot be made there by us, or by anybody. */
+static bool is_optional(const struct claim *c, int r)
+{
+	return !c->distrusted && (r == -EACCES || r == -EROFS || r == -EPERM || r == -ENOSPC ||
+				  r == -EDQUOT || r == -ENAMETOOLONG || r == -ENOENT);
+}
+
+/* The source's default place, for one whose edits are staged in another. */
+static int claim_home(struct sft_overlay *ov, unsigned make, struct sft_error *err)
+{
+	struct sft_error e = { 0 };
+	int r = claim_take(&ov->home, CLAIM_DEFAULT | make, &e);
+
+	if (r < 0)
+		return is_optional(&ov->home, r) ? 0 : sft_fail(err, -r, "%s", e.msg);
+	if (ov->home.dir < 0)
+		return 0;
+	r = staging_look_in(ov->home.dir, ov->home.path, true, ov->source_path, err);
+	if (r > 0)
+		return sft_fail(err, EEXIST,
+				"edits of it are staged in %s: without staging= they are resumed, "
+				"committed or dropped",
+				ov->home.path);
+	return r < 0 ? r : refuse_marker(&ov->home, ov->claim.path, ov->source_path, err);
+}
+
+/* A directory that the user has named may be in use for another source. */
+static int in_use(const struct sft_overlay *ov, struct sft_error *err)
+{
+	const char *path = ov->claim.path;
+	struct journal_summary sum = { 0 };
+	int dir = trust_open_dir(path, true, NULL), journal = -1, lock = -1;
+	struct holder h;
+
+	if (dir >= 0) {
+		lock = trust_openat(dir, path, "lock", O_RDONLY, NULL);
+		journal = trust_openat(dir, path, "journal", O_RDONLY, NULL);
+	}
+	say_holder(lock, &h);
+	if (journal >= 0 && journal_summarize(journal, &sum, NULL) == 0)
+		sft_fail(err, EBUSY, "%s is in use for %s by %s", path, sum.source, h.text);
+	else
+		sft_fail(err, EBUSY, "%s is in use by %s", path, h.text);
+	journal_summary_free(&sum);
+	if (journal >= 0)
+		close(journal);
+	if (lock >= 0)
+		close(lock);
+	if (dir >= 0)
+		close(dir);
+	return -EBUSY;
+}
+
+/* The named directory. Once the source is locked, nobody else can have it. */
+static int claim_elsewhere(struct sft_overlay *ov, unsigned make, struct sft_error *err)
+{
+	struct sft_error e = { 0 };
+	int r = ov->home.dir < 0 ? claim_home(ov, make, err) : 0;
+
+	if (r == 0 && ov->lock_count == 0)
+		r = staging_check_source(ov->source_path, err);
+	if (r == 0 && ov->claim.dir < 0) {
+		r = claim_take(&ov->claim, make, &e);
+		if (r < 0)
+			r = r == -EBUSY ? in_use(ov, err) : sft_fail(err, -r, "%s", e.msg);
+	}
+	if (r == 0 && make && ov->home.dir >= 0)
+		r = write_marker(&ov->home, ov->claim.path, err);
+	return r;
+}
+
+static int claim_default(struct sft_overlay *ov, unsigned make, struct sft_error *err)
+{
+	int r = ov->lock_count == 0 ? staging_check_source(ov->source_path, err) : 0;
+
+	if (r < 0 || ov->claim.dir >= 0)
+		return r;
+	r = claim_take(&ov->claim, CLAIM_DEFAULT | make, err);
+	if (r == 0 && ov->claim.dir >= 0)
+		r = refuse_marker(&ov->claim, NULL, ov->source_path, err);
+	return r;
+}
+
+/* Whether two names are of one directory, which need not be there. */
+bool staging_same_place(const char *a, const char *b)
+{
+	char *x = staging_resolve_parent(a), *y = staging_resolve_parent(b);
+	struct stat s, t;
+	bool same = (x && y && strcmp(x, y) == 0) || (stat(a, &s) == 0 && stat(b, &t) == 0 &&
+						      s.st_dev == t.st_dev && s.st_ino == t.st_ino);
+
+	free(x);
+	free(y);
+	return same;
+}
+
+int staging_find(struct sft_overlay *ov, struct sft_error *err)
+{
+	const char *staging = ov->options.staging;
+	char *home = NULL;
+	int r = staging_locate(ov->source, &ov->source_path, &home, err);
+
+	if (r < 0)
+		return r;
+	if (staging && !staging_same_place(staging, home)) {
+		ov->home.path = home;
+		ov->claim.path = staging_absolute(staging);
+	} else {
+		ov->claim.path = home;
+	}
+	ov->staging.path = ov->claim.path;
+	return ov->claim.path
+		       ? 0
+		       : sft_fail(err, ENOMEM, "no memory for the name of the staging directory");
+}
+
+int staging_claim(struct sft_overlay *ov, bool make, struct sft_error *err)
+{
+	const unsigned how = make ? CLAIM_MAKE : 0;
+	const bool again = ov->claim.dir < 0;
+	int r = ov->home.path ? claim_elsewhere(ov, how, err) : claim_default(ov, how, err);
+
+	ov->staging.dir = ov->claim.dir;
+	/* Somebody else has come and gone since it was looked for. */
+	if (r == 0 && make && again && staging_has_journal(ov))
+		r = sft_fail(err, EBUSY, "was just edited by another process; try again");
+	return r;
+}
+
+/* ---- the output ---- */
+
+int staging_claim_output(struct sft_overlay *ov, const char *output, bool directory,
+			 struct sft_error *err)
+{
+	struct claim *c = &ov->target;
+	struct sft_error e = { 0 };
+	char *path = directory ? realpath(output, NULL) : staging_resolve_parent(output);
+	char *place = path ? default_place(path, directory) : NULL;
+	const bool missing = !path && errno == ENOENT;
+	int r = 0;
+
+	if (!place) {
+		r = missing ? 0 : sft_fail(err, ENOMEM, "output %s: %s", output, strerror(errno));
+	} else if (!claim_is(c, place) && !claim_is(&ov->claim, place) &&
+		   !claim_is(&ov->home, place)) {
+		staging_drop_output(ov);
+		c->path = place;
+		place = NULL;
+		r = claim_take(c, CLAIM_MAKE | CLAIM_DEFAULT, &e);
+		if (r < 0 && is_optional(c, r)) {
+			claim_free(c);
+			free(path);
+			return 0;
+		}
+		if (r == 0)
+			r = staging_look_in(c->dir, c->path, true, path, &e);
+		if (r > 0)
+			r = sft_fail(&e, EEXIST,
+				     "edits of it are staged in %s: commit or drop them", c->path);
+		if (r == 0)
+			r = refuse_marker(c, NULL, path, &e);
+		if (r < 0)
+			r = sft_fail(err, -r, "output %s: %s", output, e.msg);
+	}
+	free(place);
+	free(path);
+	return r;
+}
+
+void staging_clear_output(const char *output, bool directory)
+{
+	struct claim c = CLAIM_NONE;
+	char *path = directory ? realpath(output, NULL) : staging_resolve_parent(output);
+
+	c.path = path ? default_place(path, directory) : NULL;
+	if (c.path && claim_take(&c, CLAIM_DEFAULT, NULL) == 0)
+		claim_remove(&c);
+	claim_free(&c);
+	free(path);
+}
+
+/* What it holds may be edits of the output: then only the lock goes. */
+void staging_drop_output(struct sft_overlay *ov)
+{
+	claim_remove(&ov->target);
+	claim_free(&ov->target);
+}
+
+/* ---- giving them up ---- */
+
+bool staging_has_journal(const struct sft_overlay *ov)
+{
+	return ov->claim.dir >= 0 &&
+	       faccessat(ov->claim.dir, "journal", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+void staging_forget_marker(const struct sft_overlay *ov)
+{
+	if (ov->home.dir >= 0)
+		(void)io_unlinkat(ov->home.dir, STAGING_MARKER, 0);
+}
+
+void staging_let_go(struct sft_overlay *ov)
+{
+	const bool keep = staging_has_journal(ov);
+
+	staging_close_files(&ov->staging);
+	staging_drop_output(ov);
+	/* Where we were refused, the marker is another's. */
+	if (!keep && ov->claim.dir >= 0)
+		staging_forget_marker(ov);
+	if (!keep) {
+		claim_remove(&ov->home);
+		claim_remove(&ov->claim);
+	}
+	claim_free(&ov->claim);
+	claim_free(&ov->home);
+	ov->staging.path = NULL;
+	ov->staging.dir = -1;
+}

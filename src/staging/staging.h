@@ -1,0 +1,154 @@
+/*
+ * staging.h - the staging directory: where it is, whose it is, what is in it; private
+ *
+ *   trust.c    what of it may be obeyed
+ *   claim.c    one process at a time has a directory
+ *   place.c    which directories an editor has to have
+ *   peek.c     are edits staged, and where
+ *   staging.c          the files in it
+ *   lock.c     locks on the files of the source
+ *   discard.c  staged edits without the checkpoint
+ */
+#ifndef SFT_STAGING_H
+#define SFT_STAGING_H
+
+#include "journal.h"
+
+/* ---- trust.c ---- */
+
+/*
+ * EPERM, naming the owner, unless what is open is of that type (S_IFREG, S_IFDIR), belongs to the
+ * effective user, and nobody else may write to it. `name`: in the directory; NULL for itself.
+ */
+int trust_fd(int fd, mode_t type, const char *dir, const char *name, struct sft_error *err);
+/* Open a directory, or a file in one, that is to be trusted: the descriptor. -errno, with nothing
+ * in `err` where it is just not there or cannot be opened. Never waits. */
+int trust_open_dir(const char *path, bool follow, struct sft_error *err);
+int trust_openat(int dir, const char *path, const char *name, int flags, struct sft_error *err);
+
+/* ---- claim.c ---- */
+
+enum {
+	CLAIM_MAKE = 1,	   /* make the directory if it is not there; else c->dir stays -1 */
+	CLAIM_DEFAULT = 2, /* a default place: ours to remove, and not to be reached by a link */
+};
+/*
+ * Lock the directory c->path and open it. EBUSY names the process that has it; EPERM: it is not to
+ * be trusted (c->distrusted); EEXIST: its file `lock` is none of ours; ENOLCK and the like: it
+ * cannot be locked; EACCES, EROFS with a hint.
+ */
+int claim_take(struct claim *c, unsigned how, struct sft_error *err);
+/* Whether it is held, and a path leads to its directory. */
+bool claim_is(const struct claim *c, const char *path);
+/* Remove the lock, and the directory where it is ours and holds nothing else; let go. */
+void claim_remove(struct claim *c);
+/* Let go and free the path; zero-initialise what was never taken. Removes nothing. */
+void claim_free(struct claim *c);
+/* That edits cannot be staged there since a call returned `r`. */
+int claim_refuse_place(const char *path, int r, struct sft_error *err);
+
+/* ---- place.c ---- */
+
+/*
+ * *source_path is the source, absolute and resolved (for an index.json its directory), as far as it
+ * is there; *home its default place, absolute; both are malloced. ENOMEM, errors of realpath(3).
+ */
+int staging_locate(const char *source, char **source_path, char **home, struct sft_error *err);
+/* A path made absolute by the working directory; malloced, NULL where memory runs out. */
+char *staging_absolute(const char *path);
+/* PATH with its directory resolved, but not itself. Malloced; NULL with errno set. */
+char *staging_resolve_parent(const char *path);
+
+/* Whether two names are of one directory, which need not be there. */
+bool staging_same_place(const char *a, const char *b);
+
+/* With ov->source and options.staging set: find the places, ov->home.path only if edits are to be
+ * staged in another. Errors of staging_locate(). */
+int staging_find(struct sft_overlay *ov, struct sft_error *err);
+/*
+ * Claim them, as far as they are there, or, with `make`, all; call it once more for that. EBUSY,
+ * EPERM, EEXIST: edits of this source are staged in another place than the options say, which the
+ * message names.
+ */
+int staging_claim(struct sft_overlay *ov, bool make, struct sft_error *err);
+/* Whether the claimed directory holds a journal. */
+bool staging_has_journal(const struct sft_overlay *ov);
+/*
+ * Claim the default place of an output (absolute) as well, unless that is done, or a directory that
+ * is to be the output is not there yet. EBUSY, EEXIST: it is being edited, or has edits.
+ */
+int staging_claim_output(struct sft_overlay *ov, const char *output, bool directory,
+			 struct sft_error *err);
+/* Remove what a process that has died left of its claim of an output. Best effort. */
+void staging_clear_output(const char *output, bool directory);
+/* Give up the output's place. */
+void staging_drop_output(struct sft_overlay *ov);
+/* Nothing is staged in the directory that the options name, which need not be there. */
+void staging_forget_marker(const struct sft_overlay *ov);
+/* Give up all places: what holds no edits is removed. */
+void staging_let_go(struct sft_overlay *ov);
+
+/* ---- peek.c ---- */
+
+/*
+ * Whether edits of the source (absolute, resolved) are staged in a directory: 1, 0, or -errno where
+ * it cannot be looked at. `follow`: the user has named it; in a default place there are nobody
+ * else's.
+ */
+int staging_look(const char *path, bool follow, const char *source_path, struct sft_error *err);
+/* The same in an open one; `known` is not `follow`. */
+int staging_look_in(int dir, const char *path, bool known, const char *source_path,
+		    struct sft_error *err);
+#define STAGING_MARKER "elsewhere"
+/* The directory that the marker in a default place names, malloced; NULL where there is none, or
+ * one that was torn while nothing was staged yet. EPERM, ENOMEM. */
+int staging_read_marker(int dir, const char *place, char **out, struct sft_error *err);
+
+/* ---- staging.c ---- */
+
+/* EEXIST where the journal in a directory that the user has named is another source's. */
+int staging_refuse_others(const struct sft_overlay *ov, const struct journal_summary *sum,
+			  struct sft_error *err);
+/*
+ * In a directory that the user has named there may be files of his own that are called like ours.
+ * Unless its lock says that it is a staging: EEXIST where its journal, open as ov->staging.journal,
+ * is not one, or shows nothing while others are not as ours are.
+ */
+int staging_refuse_strangers(const struct sft_overlay *ov, struct sft_error *err);
+/*
+ * Open the journal and the blocks and read the journal through. *found: it holds edits or a
+ * prepared commit. Otherwise whatever an earlier process left is removed.
+ */
+int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *found,
+		 struct sft_error *err);
+/* Remove all that may have been put there but the lock, journal first. Best effort. */
+void staging_clear(int dir);
+/* Close the journal and the blocks; the next edit begins new ones. */
+void staging_close_files(struct staging *s);
+/* The line in the `result` file, malloced, or NULL. */
+char *staging_read_result(const struct staging *s);
+
+/* ---- lock.c ---- */
+
+/* Who has a file locked, as far as /proc/locks tells. Returns h->text. */
+struct holder {
+	char text[40];
+};
+const char *say_holder(int fd, struct holder *h);
+/* EBUSY, naming the process, where one edits the source, also with another staging directory. */
+int staging_check_source(const char *source_path, struct sft_error *err);
+/* Lock the source by the names that the journal has, before it is known to be whole. */
+int staging_lock_names(struct sft_overlay *ov, const struct journal_summary *sum,
+		       struct sft_error *err);
+/* Lock the shards, and the directory, of ov->base; ESTALE where one was replaced meanwhile. */
+int staging_lock_base(struct sft_overlay *ov, struct sft_error *err);
+/* After a commit: lock what is not yet, and let go of files that are gone. Best effort. */
+void staging_lock_again(struct sft_overlay *ov);
+void staging_unlock(struct sft_overlay *ov);
+
+/* ---- hash_names.c ---- */
+
+/* EPERM where a file of the checkpoint, or the source, lies in a hub cache's blobs/. */
+int hub_check(const struct sft_checkpoint *ck, struct sft_error *err);
+
+#endif

@@ -205,12 +205,18 @@ static int finish_replace(struct sft_overlay *ov, struct journal_summary *sum, b
 			  struct sft_error *err)
 {
 	const struct commit_places places = { ov->source_path, sum->output };
+	struct sft_error e = { 0 };
 	int r = lock_prepared(ov, sum, err);
 
-	if (r == 0)
-		r = commit_look(&places, sum->targets, sum->target_count, err);
 	if (r < 0)
 		return r;
+	r = commit_look(&places, sum->targets, sum->target_count, &e);
+	/* What has taken an output's place is no obstacle to who wants another one. */
+	if (r == -ESTALE && sum->output && other_output(ov, sum) &&
+	    !commit_is_begun(&places, sum->targets, sum->target_count))
+		r = COMMIT_VOID;
+	if (r < 0)
+		return sft_fail(err, e.errnum, "%s", e.msg);
 	if (r == COMMIT_BEGUN && other_output(ov, sum))
 		return refuse_output(err);
 	if (r == COMMIT_VOID || other_output(ov, sum)) {

@@ -231,6 +231,12 @@ static int look(struct sft_overlay *ov, struct journal_summary *sum, struct sft_
 	if (s->journal == -ENOENT)
 		return 0;
 	r = s->journal < 0 ? s->journal : staging_refuse_strangers(ov, err);
+	/* The blocks are not read, but what nobody may rely on is not dropped either. */
+	int blocks = r == 0 ? trust_openat(s->dir, s->path, "blocks", O_RDONLY, err) : -ENOENT;
+	if (blocks >= 0)
+		close(blocks);
+	else if (blocks != -ENOENT)
+		r = blocks;
 	if (r < 0)
 		return sft_fail(err, -r, "cannot read the edits staged in %s: %s", s->path,
 				strerror(-r));

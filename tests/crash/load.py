@@ -1,22 +1,20 @@
-"""Crashes under load: kill -9 of the daemon, or a file system that is shut down, as power cuts do.
+"""Crashes under load: kill -9 of the daemon.
 
-usage: crash.py kill WORK OPTIONS SOURCE            CRASH_ROUNDS rounds on WORK itself
-       crash.py power WORK OPTIONS SOURCE TYPE      on an ext4 or xfs image in WORK, on a loop device
+usage: load.py WORK OPTIONS SOURCE     CRASH_ROUNDS rounds in WORK
 
 SOURCE is `file`, or `shards` for a directory of three with an index.
 
 Writers put numbers, each one higher than the last, into slots of their tensors, and note what was
-acknowledged and what was synced; others rename, declare and commit meanwhile. After the crash
+acknowledged; others rename, declare, sync and commit meanwhile. After the crash
 
 - the source, before anything is recovered, is valid, and what one commit took: in each tensor the
   numbers up to some one, with nothing missing (unless it is written in place, which recovery redoes);
-- after recovery, by a mount or by `recover`, every number that was acknowledged (kill) or synced
-  (power) is there, and no number is there that was never written.
+- after recovery, by a mount or by `recover`, every number that was acknowledged is there, and no number
+  is there that was never written.
 """
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import random
@@ -41,8 +39,6 @@ SLOTS = 50_000  # of 8 bytes: several blocks
 STRIDE = 7919  # from one number's slot to the next one's; prime to SLOTS
 DEAD = {errno.ENOTCONN, errno.ECONNABORTED, errno.EIO, errno.ENOENT, errno.EROFS, errno.ESHUTDOWN,
         errno.ENODEV}
-SHUTDOWN = 0x8004587D  # XFS_IOC_GOINGDOWN and EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32)
-NO_LOG_FLUSH = 2
 
 
 class Failed(Exception):
@@ -92,11 +88,11 @@ class Writer:
 
     def __init__(self, test, name):
         self.test, self.name = test, name
-        self.issued = self.acknowledged = self.synced = 0
+        self.issued = self.acknowledged = 0
         self.error = None
 
     def begin(self, count):
-        self.issued = self.acknowledged = self.synced = count
+        self.issued = self.acknowledged = count
 
     def run(self):
         try:
@@ -112,12 +108,7 @@ class Writer:
                 os.pwrite(fd, struct.pack("<Q", self.issued), slot * 8)
                 self.acknowledged = self.issued
                 if rng.random() < 0.01:
-                    done = self.acknowledged
                     self.sync(fd, rng.choice(["tensor", "sidecar", "root"]))
-                    # One that ends after the disk went says nothing: ext4 may answer 0 where it
-                    # finds its journal's transaction gone, be it aborted.
-                    if not self.test.without_disk:
-                        self.synced = done
         except OSError as error:
             self.note(error)
         finally:
@@ -176,9 +167,9 @@ class Changer:
             if not self.test.expects(error):
                 self.error = error
 
-    def check(self, name, shape, exactly):
-        """The state is the one acknowledged or the one under way; after a power cut any."""
-        allowed = {self.at, self.issued} if exactly else set(range(len(self.states)))
+    def check(self, name, shape):
+        """The state is the one acknowledged or the one under way."""
+        allowed = {self.at, self.issued}
         found = [i for i in allowed if self.states[i] == (name, shape)]
         expect(found, f"{name} {shape}, expected one of", [self.states[i] for i in allowed])
         self.at = self.issued = found[0]
@@ -194,7 +185,7 @@ class Test:
         self.rng = random.Random(SEED)
         self.writers = [Writer(self, f"w{i}") for i in range(WRITERS)]
         self.changer = Changer(self)
-        self.stopped = self.without_disk = False
+        self.stopped = False
         self.commits = 0
         self.committing = False
         self.met = 0  # crashes that met a commit
@@ -204,8 +195,8 @@ class Test:
         self.log = open(os.path.join(work, "crash.log"), "wb")
 
     def expects(self, error):
-        """Whether an operation may fail so; once its disk is gone, the daemon fails in any way."""
-        return error.errno in DEAD or self.without_disk
+        """Whether an operation may fail so."""
+        return error.errno in DEAD
 
     def make_source(self):
         make = os.path.join(os.path.dirname(__file__), "..", "..", "scripts", "make-checkpoint")
@@ -213,8 +204,7 @@ class Test:
         arguments = [a for t in [*tensors, "r.a:U8:[64]"] for a in ("--tensor", t)]
         run(sys.executable, make, self.source, *arguments, *self.shards, "--sparse", "--odd",
             stdout=self.log)
-        run("sync", "-f", self.directory)
-
+        
     def said(self):
         with open(self.log.name, "rb") as file:
             return file.read()[-1500:].decode(errors="replace")
@@ -251,7 +241,7 @@ class Test:
 
     def load(self, crash):
         """Run everything at once, and crash after a while."""
-        self.stopped = self.without_disk = False
+        self.stopped = False
         self.committing = False
         targets = [w.run for w in self.writers] + [self.changer.run, self.commit_until_dead]
         threads = [threading.Thread(target=t) for t in targets]
@@ -285,15 +275,14 @@ class Test:
             with open(tensor["path"], "rb") as file:
                 yield tensor, b"".join(reader.pieces(tensor, file))
 
-    def check_tensors(self, tensors, exactly):
+    def check_tensors(self, tensors):
         """Everything that has to be there is: (name, shape, bytes) of all tensors."""
         found = {name: data for name, _, data in tensors}
         for writer in self.writers:
-            least = writer.acknowledged if exactly else writer.synced
-            writer.begin(writer.check(found[writer.name], least))
+            writer.begin(writer.check(found[writer.name], writer.acknowledged))
         for name, shape, _ in tensors:
             if name.startswith("r."):
-                self.changer.check(name, shape.replace(" ", ""), exactly)
+                self.changer.check(name, shape.replace(" ", ""))
         expect(len(tensors) == WRITERS + 1, "tensors", [t[0] for t in tensors])
 
     def shown(self):
@@ -310,28 +299,25 @@ class Test:
         tensors, _ = reader.read(self.source)
         return [(t["name"], json.dumps(t["shape"]), data) for t, data in self.contents(tensors)]
 
-    def recover(self, exactly):
+    def recover(self):
         self.check_source()
         if self.rng.random() < 0.5:
             run(BINARY, "recover", self.source, stdout=self.log, stderr=self.log)
-            self.check_tensors(self.committed(), exactly)
+            self.check_tensors(self.committed())
             self.start()
         else:
             self.start()
-            self.check_tensors(self.shown(), exactly)
+            self.check_tensors(self.shown())
         # With nothing staged so far there is no staging directory either, or an empty one.
         directory = self.source if self.shards else self.directory
-        files = [n for n in os.listdir(directory) if not n.endswith("safetensorfs") and n != "lost+found"]
+        files = [n for n in os.listdir(directory) if not n.endswith("safetensorfs")]
         expect(len(files) == (4 if self.shards else 1), "files left behind:", files)
 
     def finish(self):
         umount(self.mnt)
         expect(self.daemon.wait(60 * SLOW) == 0, "the last unmount:", self.said())
-        self.check_tensors(self.committed(), True)
+        self.check_tensors(self.committed())
         run(BINARY, "check", "-q", self.source)
-
-
-# ---- kill -9 ----
 
 
 def kill(test):
@@ -341,7 +327,7 @@ def kill(test):
         try:
             test.load(test.daemon.kill)
             test.end()
-            test.recover(True)
+            test.recover()
         except Failed as error:
             raise Failed(f"round {number}: {error}") from None
     test.finish()
@@ -349,78 +335,14 @@ def kill(test):
           f"{sum(w.issued for w in test.writers)} writes")
 
 
-# ---- power cuts ----
-
-
-class Disk:
-    """An image with a file system, on a loop device, that can be shut down without writing anything."""
-
-    def __init__(self, work, directory, kind):
-        self.image, self.directory = os.path.join(work, "image"), directory
-        with open(self.image, "wb") as file:
-            file.truncate(400 << 20)
-        make = ["mkfs.ext4", "-q", "-F"] if kind == "ext4" else ["mkfs.xfs", "-q", "-f"]
-        run(*make, self.image, stdout=subprocess.DEVNULL)
-
-    def mount(self):
-        run("mount", "-o", "loop", self.image, self.directory)
-
-    def shut_down(self):
-        fd = os.open(self.directory, os.O_RDONLY)
-        try:
-            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
-        finally:
-            os.close(fd)
-
-    def unmount(self):
-        umount(self.directory)
-        # A copy of the mount in somebody's namespace keeps the dead file system for the next mount.
-        end = time.monotonic() + 60 * SLOW
-        while run("losetup", "-j", self.image, capture_output=True).stdout:
-            expect(time.monotonic() < end, "the loop device stays")
-            time.sleep(0.01)
-
-
-def power(test, kind):
-    disk = Disk(test.work, test.directory, kind)
-    disk.mount()
-    try:
-        test.make_source()
-        test.start()
-        for number in range(ROUNDS):
-            try:
-                test.load(lambda: cut(test, disk))
-                test.end()
-                disk.unmount()
-                disk.mount()
-                test.recover(False)
-            except Failed as error:
-                raise Failed(f"round {number}: {error}") from None
-        test.finish()
-    finally:
-        test.end()
-        subprocess.run(["umount", test.directory], check=False)
-    print(f"{kind}: {ROUNDS} power cuts, {test.met} of them in a commit; {test.commits} commits, "
-          f"{sum(w.issued for w in test.writers)} writes")
-
-
-def cut(test, disk):
-    test.without_disk = True
-    disk.shut_down()
-    test.stopped = True
-
-
 def main():
-    what, work, options, source, *kind = sys.argv[1:]
+    work, options, source = sys.argv[1:]
     # A child that is stopped by SIGTERM is not to leave mounts behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     test = Test(work, options, source)
-    print(f"CRASH_SEED={SEED}: {what}, {options}, {source}", flush=True)
+    print(f"CRASH_SEED={SEED}: {options}, {source}", flush=True)
     try:
-        if what == "kill":
-            kill(test)
-        else:
-            power(test, *kind)
+        kill(test)
     except (Failed, OSError, subprocess.CalledProcessError) as error:
         print(f"FAILED: {error}\n{test.said()}")
         sys.exit(1)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # kill -9 under load: every acknowledged edit is there when the next mount resumes, or `recover` has run,
 # and the checkpoint is the old one or the new one. CRASH_ROUNDS rounds of each kind.
-. "$(dirname "$0")/lib_edit.sh"
+. "$(dirname "$0")/../mount/lib_edit.sh"
 "$PYTHON" -c 'import numpy' 2>/dev/null || skip "$PYTHON has no numpy"
 [ "$(id -u)" -eq 0 ] || skip "only root can clear away the mount of a killed daemon"
 
@@ -18,8 +18,8 @@ check_eq "edits, $(sed 's/:.*//;1q' "$T/report")" 0 "$rc"
 for source in file shards; do
     for options in edit edit,commit=inplace; do
         mkdir "$T/$source.$options"
-        CRASH_ROUNDS=$((rounds / 2)) timeout $((DEADLINE * 10)) "$PYTHON" "$ROOT/tests/mount/crash.py" \
-            kill "$T/$source.$options" "$options" "$source" 2>&1 | tee "$T/report"
+        CRASH_ROUNDS=$((rounds / 2)) timeout $((DEADLINE * 10)) "$PYTHON" "$ROOT/tests/crash/load.py" \
+            "$T/$source.$options" "$options" "$source" 2>&1 | tee "$T/report"
         rc=${PIPESTATUS[0]}
         check_eq "commits ($options, $source)" 0 "$rc"
     done

@@ -146,8 +146,10 @@ static int settle(struct sft_overlay *ov, struct sft_error *err)
 static int resume(struct sft_overlay *ov, const struct journal_summary *sum, struct sft_error *err)
 {
 	const bool inplace = sum->prepared && sum->kind == JOURNAL_PREPARED_INPLACE;
-	int r = identity_check(sum, ov->base, inplace, err);
+	int r = identity_check(sum, ov->base, inplace || sum->room, err);
 
+	/* What took room may have died before it put the times back: they are noted anew. */
+	ov->staging.rewrite = ov->staging.rewrite || sum->room;
 	if (r == 0)
 		r = journal_replay(ov, sum, err);
 	if (r == 0 && !inplace)

@@ -148,6 +148,29 @@ static int take_rooms(const struct commit_job *job, struct inplace_room *rooms, 
 	return r;
 }
 
+/*
+ * Take the room that is needed. That changes the times of the sources for a moment, which the
+ * journal says for as long, so that they are known again if we die before they are put back.
+ */
+static int note_and_take(const struct commit_job *job, struct inplace_room *rooms, const char **why,
+			 struct sft_error *err)
+{
+	bool any = false;
+	uint64_t end;
+	int r, back;
+
+	for (size_t i = 0; i < job->plan.count; i++)
+		any = any || rooms[i].need;
+	if (!any)
+		return 0;
+	r = journal_prepared(job->ov, JOURNAL_PREPARED_ROOM, NULL, 0, &end, err);
+	if (r < 0)
+		return r;
+	r = take_rooms(job, rooms, why, err);
+	back = journal_take_back(job->ov, end, r < 0 ? NULL : err);
+	return r < 0 ? r : back;
+}
+
 int inplace_prepare(const struct commit_job *job, const char **why, struct sft_error *err)
 {
 	struct inplace_room *rooms;
@@ -161,8 +184,8 @@ int inplace_prepare(const struct commit_job *job, const char **why, struct sft_e
 	for (size_t i = 0; i < job->plan.count; i++)
 		rooms[i].fd = -1;
 	r = measure_rooms(job, rooms, why, err);
-	if (r == 0)
-		r = take_rooms(job, rooms, why, err);
+	if (r == 0 && !*why)
+		r = note_and_take(job, rooms, why, err);
 	for (size_t i = 0; i < job->plan.count; i++) {
 		if (rooms[i].fd >= 0)
 			close(rooms[i].fd);

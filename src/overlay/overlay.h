@@ -177,7 +177,11 @@ char *io_dirname(const char *path);
 
 /* ---- sync.c: the durable form ---- */
 
-enum journal_kind { JOURNAL_PREPARED_REPLACE, JOURNAL_PREPARED_INPLACE };
+enum journal_kind {
+	JOURNAL_PREPARED_REPLACE,
+	JOURNAL_PREPARED_INPLACE,
+	JOURNAL_PREPARED_ROOM, /* room is being taken in the sources: only their times may change */
+};
 
 /*
  * Record a commit as prepared, durably; syncs what is staged first. *end is where the record

@@ -153,6 +153,7 @@ struct journal_summary {
 	uint64_t left_out; /* bytes behind the end */
 	bool edits;	   /* there is more than a header and SYNCs */
 	bool prepared;
+	bool room; /* the process died while it took room in the sources */
 	enum journal_kind kind;
 	struct commit_target *targets;
 	size_t target_count;

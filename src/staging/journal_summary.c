@@ -118,7 +118,7 @@ static int summarize_prepared(struct journal_record *rec, struct journal_summary
 
 	free_targets(sum);
 	/* Each takes 60 bytes at least. */
-	if (rec->bad || kind > JOURNAL_PREPARED_INPLACE || count > rec->left / 60 ||
+	if (rec->bad || kind > JOURNAL_PREPARED_ROOM || count > rec->left / 60 ||
 	    count > TARGETS_MAX)
 		return sft_fail(err, EBADMSG, "the journal's record of a commit is damaged");
 	sum->targets = calloc((size_t)count + 1, sizeof(*sum->targets));
@@ -130,7 +130,8 @@ static int summarize_prepared(struct journal_record *rec, struct journal_summary
 		return r;
 	if (rec->bad)
 		return sft_fail(err, EBADMSG, "the journal's record of a commit is damaged");
-	sum->prepared = true;
+	sum->room = kind == JOURNAL_PREPARED_ROOM;
+	sum->prepared = !sum->room;
 	sum->kind = (enum journal_kind)kind;
 	return 0;
 }

@@ -213,10 +213,16 @@ static int finish_replace(struct sft_overlay *ov, struct journal_summary *sum, b
 	if (r < 0)
 		return r;
 	r = commit_look(&places, sum->targets, sum->target_count, &e);
-	/* What has taken an output's place is no obstacle to who wants another one. */
-	if (r == -ESTALE && sum->output && other_output(ov, sum) &&
-	    !commit_is_begun(&places, sum->targets, sum->target_count))
-		r = COMMIT_VOID;
+	if (r == -ESTALE && !commit_is_begun(&places, sum->targets, sum->target_count)) {
+		/* What has taken an output's place is no obstacle to who wants another one. */
+		if (sum->output && other_output(ov, sum))
+			r = COMMIT_VOID;
+		else
+			sft_hint(&e,
+				 "nothing was changed yet: %s`safetensorfs discard` drops the "
+				 "edits",
+				 sum->output ? "output=PATH commits the edits to PATH, " : "");
+	}
 	if (r < 0)
 		return sft_fail(err, e.errnum, "%s", e.msg);
 	if (r == COMMIT_BEGUN && other_output(ov, sum))
@@ -280,7 +286,7 @@ static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, str
 	if (r == 0)
 		r = target_check(ov, err);
 	if (r == 0 && found && sum->output && other_output(ov, sum))
-		staging_clear_output(sum->output, sft_checkpoint_is_directory(ov->base));
+		staging_clear_output(sum->output, sft_checkpoint_is_directory(ov->base), sum->id);
 	if (r == 0)
 		r = staging_claim(ov, true, err);
 	if (r == 0 && ov->options.output)

@@ -10,15 +10,17 @@
  *   OLD      the target is the old one, and the new file is gone
  *   EITHER   the same, or DONE: by size, time and header the two cannot be told apart
  *   BAD      anything else: the target is somebody else's
+ *   LOST     the same, and the new file is gone: it may have been renamed before
  *
- * With one that is BAD nothing is done. If nothing was renamed and not all can be, the commit came
- * to nothing: its edits are still there. (An EITHER is then as good as the old file: the edits are
- * put on top of it once more.) A file that is not the old one is never replaced.
+ * With one that is BAD or LOST nothing is done. If nothing was renamed and not all can be, the
+ * commit came to nothing: its edits are still there. (An EITHER is then as good as the old file:
+ * the edits are put on top of it once more.) A file that is not the old one is never replaced.
  */
 #include "commit.h"
 #include "journal.h"
 #include "staging.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -97,7 +99,8 @@ static char *target_path(const struct commit_places *places, const struct commit
 	if (!path)
 		return NULL;
 	real = t->in_output ? staging_resolve_parent(path) : realpath(path, NULL);
-	if (!real && errno == ENOENT && !t->old.there)
+	/* Not there yet, or not any more; its temporary may be. */
+	if (!real && errno == ENOENT)
 		real = staging_resolve_parent(path);
 	free(path);
 	return real;
@@ -118,7 +121,17 @@ static bool find(const struct commit_places *places, const struct commit_target 
 
 /* ---- what they are ---- */
 
-enum state { PENDING, DONE, OLD, EITHER, BAD };
+enum state { PENDING, DONE, OLD, EITHER, BAD, LOST, STATES };
+
+/* The file that was written, of which only the time was changed since. */
+static bool is_touched(const struct file_id *is, const struct file_id *written)
+{
+	struct file_id id = *is;
+
+	id.sec = written->sec;
+	id.nsec = written->nsec;
+	return is->ino && is->ino == written->ino && identity_same(&id, written);
+}
 
 /* The state, or -errno where it cannot be told. */
 static int state_at(const struct commit_target *t, const char *path, const char *temporary)
@@ -139,7 +152,11 @@ static int state_at(const struct commit_target *t, const char *path, const char 
 	}
 	if (old && identity_same(&prepared, &t->new))
 		return PENDING;
-	return old && new ? EITHER : old ? OLD : new ? DONE : BAD;
+	if (!old && !new)
+		return identity_same(&prepared, &t->new)		  ? BAD
+		       : is.ino != t->old.ino && is_touched(&is, &t->new) ? DONE
+									  : LOST;
+	return old && new ? EITHER : old ? OLD : DONE;
 }
 
 static int state_of(const struct commit_places *places, const struct commit_target *t)
@@ -152,12 +169,11 @@ static int state_of(const struct commit_places *places, const struct commit_targ
 	return r;
 }
 
-int commit_look(const struct commit_places *places, const struct commit_target *targets,
-		size_t count, struct sft_error *err)
+/* How many targets are in each state; the first that are BAD or LOST, and OLD, or NULL. */
+static int count_states(const struct commit_places *places, const struct commit_target *targets,
+			size_t count, size_t of[STATES], const struct commit_target *first[2],
+			struct sft_error *err)
 {
-	size_t of[BAD + 1] = { 0 };
-	const struct commit_target *bad = NULL, *gone = NULL;
-
 	for (size_t i = 0; i < count; i++) {
 		int state = state_of(places, &targets[i]);
 
@@ -166,20 +182,46 @@ int commit_look(const struct commit_places *places, const struct commit_target *
 					"a commit was interrupted, and %s cannot be looked at: %s",
 					targets[i].name, strerror(-state));
 		of[state]++;
-		bad = state == BAD && !bad ? &targets[i] : bad;
-		gone = state == OLD && !gone ? &targets[i] : gone;
+		if ((state == BAD || state == LOST) && !first[0])
+			first[0] = &targets[i];
+		if (state == OLD && !first[1])
+			first[1] = &targets[i];
 	}
-	if (bad)
-		return sft_fail(err, ESTALE,
-				"a commit was interrupted and cannot be finished: %s is neither "
-				"the file that it was to replace nor the one that it wrote",
-				bad->name);
-	if (gone && of[DONE])
+	return 0;
+}
+
+static int refuse_other(const struct commit_places *places, const struct commit_target *t,
+			struct sft_error *err)
+{
+	char *path, *temporary;
+
+	find(places, t, &path, &temporary);
+	sft_fail(err, ESTALE,
+		 "a commit was interrupted and cannot be finished: %s is neither the file that it "
+		 "was to replace nor the one that it wrote",
+		 t->in_output && path ? path : t->name);
+	free(path);
+	free(temporary);
+	return -ESTALE;
+}
+
+int commit_look(const struct commit_places *places, const struct commit_target *targets,
+		size_t count, struct sft_error *err)
+{
+	const struct commit_target *first[2] = { NULL, NULL };
+	size_t of[STATES] = { 0 };
+	int r = count_states(places, targets, count, of, first, err);
+
+	if (r < 0)
+		return r;
+	if (first[0])
+		return refuse_other(places, first[0], err);
+	if (first[1] && of[DONE])
 		return sft_fail(err, ESTALE,
 				"a commit was interrupted and cannot be finished: the new %s, "
 				"%s, is gone",
-				gone->name, gone->temporary);
-	if (gone || of[EITHER] == count)
+				first[1]->name, first[1]->temporary);
+	if (first[1] || of[EITHER] == count)
 		return COMMIT_VOID;
 	/* A rename alone takes a temporary away. */
 	return of[DONE] || of[EITHER] ? COMMIT_BEGUN : COMMIT_READY;
@@ -188,11 +230,12 @@ int commit_look(const struct commit_places *places, const struct commit_target *
 bool commit_is_begun(const struct commit_places *places, const struct commit_target *targets,
 		     size_t count)
 {
-	for (size_t i = 0; i < count; i++) {
-		if (state_of(places, &targets[i]) == DONE)
-			return true;
-	}
-	return false;
+	const struct commit_target *first[2] = { NULL, NULL };
+	size_t of[STATES] = { 0 };
+
+	/* What cannot be looked at may be anything. */
+	return count_states(places, targets, count, of, first, NULL) < 0 || of[DONE] ||
+	       (of[LOST] && of[PENDING]);
 }
 
 /* ---- doing it ---- */
@@ -211,7 +254,7 @@ static int rename_all(const struct commit_places *places, const struct commit_ta
 				: -ESTALE;
 
 		/* It was looked at a moment ago. */
-		if (r == OLD || r == BAD)
+		if (r == OLD || r == BAD || r == LOST)
 			r = -ESTALE;
 		if (r == PENDING) {
 			r = io_renameat(AT_FDCWD, temporary, path);
@@ -273,4 +316,20 @@ void commit_remove_temporaries(const struct commit_places *places,
 		free(path);
 		free(temporary);
 	}
+}
+
+void commit_clean_directory(const char *path, uint64_t id)
+{
+	int fd = io_openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
+	DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+	const struct dirent *e;
+
+	while (dir && (e = readdir(dir))) {
+		if (commit_is_temporary(e->d_name, id))
+			(void)io_unlinkat(fd, e->d_name, 0);
+	}
+	if (dir)
+		closedir(dir);
+	else if (fd >= 0)
+		close(fd);
 }

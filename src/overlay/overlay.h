@@ -310,7 +310,8 @@ enum {
 };
 int commit_look(const struct commit_places *places, const struct commit_target *targets,
 		size_t count, struct sft_error *err);
-/* Whether a target is the new file, whatever the others are. */
+/* Whether a target is the new file, or may be, whatever the others are: dropping what is needed to
+ * finish the commit could leave a mixture of old and new for good. */
 bool commit_is_begun(const struct commit_places *places, const struct commit_target *targets,
 		     size_t count);
 /* Rename what was not renamed yet, in order, and sync. Idempotent. -ENOENT without anything
@@ -320,6 +321,9 @@ int commit_roll_forward(const struct commit_places *places, const struct commit_
 /* Remove those that are still what the commit wrote. */
 void commit_remove_temporaries(const struct commit_places *places,
 			       const struct commit_target *targets, size_t count);
+
+/* Remove all temporaries of that staging from a directory. Best effort. */
+void commit_clean_directory(const char *path, uint64_t id);
 
 /* ---- commit.c, inplace.c ---- */
 

@@ -186,6 +186,50 @@ static int drop_prepared(const struct sft_overlay *ov, const struct journal_summ
 	return 0;
 }
 
+/* The directory of a shard of the source, links resolved. Malloced, or NULL. */
+static char *directory_of(const char *source_path, const char *name, uint32_t len)
+{
+	char *path = NULL, *real = NULL, *dir = NULL;
+
+	if (asprintf(&path, "%s/%.*s", source_path, (int)len, name) >= 0)
+		real = realpath(path, NULL);
+	else
+		path = NULL;
+	dir = real ? io_dirname(real) : NULL;
+	free(path);
+	free(real);
+	return dir;
+}
+
+/* What a commit left that died before its record: new files, beside those that they were to replace
+ * or in the output. */
+static void clean(const struct sft_overlay *ov, const struct journal_summary *sum)
+{
+	struct identity_names names = identity_names(sum);
+	struct stat st;
+	const bool is_directory = stat(ov->source_path, &st) == 0 && S_ISDIR(st.st_mode);
+	char *done = is_directory ? strdup(ov->source_path) : io_dirname(ov->source_path);
+	const char *name;
+	uint32_t len;
+
+	if (done)
+		commit_clean_directory(done, sum->id);
+	while (is_directory && (name = identity_next_name(&names, &len))) {
+		char *dir = directory_of(ov->source_path, name, len);
+
+		if (dir && !(done && strcmp(dir, done) == 0)) {
+			commit_clean_directory(dir, sum->id);
+			free(done);
+			done = dir;
+		} else {
+			free(dir);
+		}
+	}
+	free(done);
+	if (sum->output)
+		staging_clear_output(sum->output, is_directory, sum->id);
+}
+
 /* ---- what there is ---- */
 
 static void add_path(struct sft_buf *text, const char *path)
@@ -274,6 +318,8 @@ static int discard(struct sft_overlay *ov, bool drop, struct sft_buf *text, bool
 		r = sft_fail(err, ENOMEM, "no memory to say what is staged");
 	if (r == 0 && drop && whole && sum.prepared)
 		r = drop_prepared(ov, &sum, err);
+	if (r == 0 && *found && drop && whole)
+		clean(ov, &sum);
 	/* Where nothing is found, nothing of it is kept, in a directory that is known to be ours.
 	 */
 	if (r == 0 &&

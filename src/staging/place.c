@@ -349,15 +349,19 @@ int staging_claim_output(struct sft_overlay *ov, const char *output, bool direct
 	return r;
 }
 
-void staging_clear_output(const char *output, bool directory)
+void staging_clear_output(const char *output, bool directory, uint64_t id)
 {
 	struct claim c = CLAIM_NONE;
 	char *path = directory ? realpath(output, NULL) : staging_resolve_parent(output);
+	char *dir = path && !directory ? io_dirname(path) : NULL;
 
+	if (path)
+		commit_clean_directory(directory ? path : dir ? dir : path, id);
 	c.path = path ? default_place(path, directory) : NULL;
 	if (c.path && claim_take(&c, CLAIM_DEFAULT, NULL) == 0)
 		claim_remove(&c);
 	claim_free(&c);
+	free(dir);
 	free(path);
 }
 

@@ -79,8 +79,9 @@ bool staging_has_journal(const struct sft_overlay *ov);
  */
 int staging_claim_output(struct sft_overlay *ov, const char *output, bool directory,
 			 struct sft_error *err);
-/* Remove what a process that has died left of its claim of an output. Best effort. */
-void staging_clear_output(const char *output, bool directory);
+/* Remove what a process that has died left at an output: its claim, and temporaries of the staging
+ * with that id. Best effort. */
+void staging_clear_output(const char *output, bool directory, uint64_t id);
 /* Give up the output's place. */
 void staging_drop_output(struct sft_overlay *ov);
 /* Nothing is staged in the directory that the options name, which need not be there. */

@@ -7,6 +7,7 @@
 #include "overlay_fixture.h"
 
 #include "journal.h"
+#include "staging.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -106,14 +107,38 @@ static unsigned count_hidden(const char *dir)
 	return n;
 }
 
+/* Cut the journal before its last frame, which is the record of a commit. */
+static void cut_last_frame(const char *source)
+{
+	char *path, *home, *journal;
+	struct journal_reader reader;
+	struct journal_record rec;
+	uint64_t last = 0;
+
+	assert_int_equal(staging_locate(source, &path, &home, NULL), 0);
+	journal = fixture_join(home, "journal");
+	int fd = open(journal, O_RDONLY | O_CLOEXEC);
+	assert_int_equal(journal_open(&reader, fd), 0);
+	while (journal_next(&reader, &rec) > 0)
+		last = rec.begin;
+	journal_close(&reader);
+	close(fd);
+	assert_int_equal(truncate(journal, (off_t)last), 0);
+	free(path);
+	free(home);
+	free(journal);
+}
+
 /* ---- the states ---- */
 
-/* Of two targets: `o` the old file is there, `n` the new one, `e` one that is either, `x` another,
- * `-` none; and its temporary: `t`, another file: `x`, or none: `-`. */
+/* Of two targets: `o` the old file is there, `v` with another time, `n` the new one, `u` with
+ * another time, `e` one that is either, `x` another, `-` none; and its temporary: `t`, another
+ * file: `x`, or none: `-`. */
 static void make_target(struct commit_target *t, const char *dir, const char *name, const char *is)
 {
 	char *path = fixture_join(dir, name), *temporary;
-	const bool alike = is[0] == 'e';
+	static const struct timespec past[2] = { { 1, 0 }, { 1, 0 } };
+	const bool alike = is[0] == 'e', new = is[0] == 'n' || is[0] == 'u';
 
 	*t = (struct commit_target){ .text = true,
 				     .name = strdup(name),
@@ -127,7 +152,7 @@ static void make_target(struct commit_target *t, const char *dir, const char *na
 		t->old = t->new;
 		t->old.ino = t->new.ino = 0;
 	}
-	if (is[0] == 'n' || (alike && is[1] != 't'))
+	if (new || (alike && is[1] != 't'))
 		assert_int_equal(rename(temporary, path), 0);
 	else if (alike) {
 		const struct timespec times[2] = { { 0 },
@@ -136,6 +161,8 @@ static void make_target(struct commit_target *t, const char *dir, const char *na
 		assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 	} else if (is[1] != 't')
 		assert_int_equal(unlink(temporary), 0);
+	if (is[0] == 'u' || is[0] == 'v')
+		assert_int_equal(utimensat(AT_FDCWD, path, past, 0), 0);
 	if (is[0] == 'x')
 		fixture_put(path, "somebody else's", 15);
 	if (is[0] == '-')
@@ -161,7 +188,10 @@ static void test_a_prepared_commit_is_finished_or_void_or_refused(void **state)
 		{ "-t ot", "- o", -ESTALE }, { "e- e-", "n n", -ENOENT },
 		{ "e- ot", "n n", 0 },	     { "et ot", "n n", 0 },
 		{ "e- n-", "n n", 0 },	     { "e- o-", "n o", -ENOENT },
-		{ "e- xt", "n s", -ESTALE },
+		{ "e- xt", "n s", -ESTALE }, { "u- ot", "n n", 0 },
+		{ "u- u-", "n n", 0 },	     { "v- ot", "o o", -ESTALE },
+		{ "vt ot", "o o", -ESTALE }, { "x- ot", "s o", -ESTALE },
+		{ "-- ot", "- o", -ESTALE },
 	};
 	(void)state;
 
@@ -297,6 +327,31 @@ static void test_another_output_takes_it_back_or_waits(void **state)
 	}
 }
 
+/* Another file has taken the output's place: nothing was renamed, so the edits may go elsewhere. */
+static void test_edits_go_elsewhere_where_the_output_is_taken(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, NULL);
+	char *out = fixture_join(p.dir, "out.safetensors");
+	char *other = fixture_join(p.dir, "other.safetensors");
+	const struct sft_overlay_options options = { .output = out }, now = { .output = other };
+	struct sft_error err = { 0 };
+	(void)state;
+
+	interrupt(p.source, &options, "w a 0 11", 1);
+	fixture_checkpoint(out, TWO);
+	assert_int_equal(recover(p.source, NULL, &err), -ESTALE);
+	expect_error(&err, "/out.safetensors is neither the file");
+	expect_error(&err, "output=PATH commits the edits to PATH");
+	assert_int_equal(recover(p.source, &now, NULL), 0);
+	expect(p.dir, "out.safetensors", TWO);
+	expect(p.dir, "m.safetensors", ONE);
+	expect(p.dir, "other.safetensors", "a U8 3 11bbcc");
+	assert_int_equal(count_hidden(p.dir), 0);
+	free(out);
+	free(other);
+	overlay_place_free(&p);
+}
+
 /* ---- discard ---- */
 
 static void test_discard_before_the_first_rename_drops_and_after_it_finishes(void **state)
@@ -319,6 +374,36 @@ static void test_discard_before_the_first_rename_drops_and_after_it_finishes(voi
 		expect(p.dir, "b.safetensors", n == 1 ? TWO : "b U8 2 2202");
 		assert_int_equal(count_hidden(p.dir), 0);
 		assert_false(sft_staging_exists(p.source, NULL));
+		sft_buf_free(&text);
+		overlay_place_free(&p);
+	}
+}
+
+/* A renamed shard is another file by now: dropped, the rest would be a mixture for good. */
+static void test_discard_keeps_what_may_have_begun(void **state)
+{
+	static const char *const commands[] = {
+		"cd %s && touch -d @1 a.safetensors && cp -p a.safetensors t && mv t a.safetensors",
+		"rm %s/a.safetensors",
+	};
+	(void)state;
+
+	for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++) {
+		struct overlay_place p = overlay_place(ONE, TWO);
+		struct sft_buf text = { 0 };
+		struct sft_error err = { 0 };
+		char *command = NULL;
+		bool found;
+
+		interrupt(p.source, NULL, EDITS, 2);
+		assert_true(asprintf(&command, commands[i], p.dir) > 0);
+		assert_int_equal(system(command), 0);
+		free(command);
+		assert_int_equal(sft_staging_discard(p.source, NULL, true, &text, &found, &err),
+				 -ESTALE);
+		expect_error(&err, "a.safetensors is neither the file that it was to replace");
+		assert_true(sft_staging_exists(p.source, NULL));
+		expect(p.dir, "b.safetensors", TWO);
 		sft_buf_free(&text);
 		overlay_place_free(&p);
 	}
@@ -371,6 +456,31 @@ static void test_temporaries_of_the_staging_go_at_its_opening(void **state)
 	overlay_place_free(&p);
 }
 
+/* Also in an output, and with the lock there. */
+static void test_temporaries_of_the_staging_go_with_its_edits(void **state)
+{
+	for (int how = 0; how < 3; how++) {
+		struct overlay_place p = overlay_place(ONE, how == 2 ? TWO : NULL);
+		char *out = fixture_join(p.dir, how == 2 ? "out" : "out.safetensors");
+		const struct sft_overlay_options options = { .output = how ? out : NULL };
+		struct sft_buf text = { 0 };
+		bool found;
+
+		(void)state;
+		interrupt(p.source, &options, "w a 0 11", 1);
+		/* As if it had died a moment before. */
+		cut_last_frame(p.source);
+		assert_int_equal(sft_staging_discard(p.source, NULL, true, &text, &found, NULL), 0);
+		assert_true(found);
+		assert_int_equal(count_hidden(p.dir), 0);
+		if (how == 2)
+			assert_int_equal(count_hidden(out), 0);
+		sft_buf_free(&text);
+		free(out);
+		overlay_place_free(&p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -378,9 +488,12 @@ int main(void)
 		cmocka_unit_test(test_another_file_is_not_replaced),
 		cmocka_unit_test(test_what_was_copied_with_its_time_is_the_same_file),
 		cmocka_unit_test(test_another_output_takes_it_back_or_waits),
+		cmocka_unit_test(test_edits_go_elsewhere_where_the_output_is_taken),
 		cmocka_unit_test(test_discard_before_the_first_rename_drops_and_after_it_finishes),
+		cmocka_unit_test(test_discard_keeps_what_may_have_begun),
 		cmocka_unit_test(test_temporaries_of_another_staging_are_left_alone),
 		cmocka_unit_test(test_temporaries_of_the_staging_go_at_its_opening),
+		cmocka_unit_test(test_temporaries_of_the_staging_go_with_its_edits),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -268,6 +268,23 @@ static int finish_inplace(struct sft_overlay *ov, struct journal_summary *sum, b
 	return r == 0 ? state_load(ov, err) : r;
 }
 
+/* What a commit will write may be a part, or have a part, that is edited by itself. */
+static int refuse_others(const struct sft_overlay *ov, struct sft_error *err)
+{
+	const char *output = ov->options.output;
+	char *path = NULL;
+	int r;
+
+	if (output && sft_checkpoint_is_directory(ov->base))
+		return staging_refuse_parts(output, ov->base, err);
+	if (sft_checkpoint_is_directory(ov->base))
+		return staging_refuse_parts(ov->source_path, ov->base, err);
+	path = output ? staging_resolve_parent(output) : NULL;
+	r = staging_refuse_whole(ov, path ? path : ov->source_path, err);
+	free(path);
+	return r;
+}
+
 /* ---- the whole ---- */
 
 static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, struct sft_error *err)
@@ -285,6 +302,10 @@ static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, str
 		r = open_base(ov, found ? sum->base : NULL, err);
 	if (r == 0)
 		r = target_check(ov, err);
+	if (r == 0)
+		r = refuse_others(ov, err);
+	if (r == 0 && !found)
+		r = staging_refuse_foreign(ov, err);
 	if (r == 0 && found && sum->output && other_output(ov, sum))
 		staging_clear_output(sum->output, sft_checkpoint_is_directory(ov->base), sum->id);
 	if (r == 0)

@@ -183,3 +183,127 @@ int sft_staging_check(const char *source, const char *staging, struct sft_error 
 	places_free(&p);
 	return r;
 }
+
+/* ---- a directory and one of its files ---- */
+
+/* Whether edits of a directory are staged there that are based on its shard of that name. */
+static bool has_shard(int dir, const char *path, const char *name)
+{
+	int fd = trust_openat(dir, path, "journal", O_RDONLY, NULL);
+	struct journal_summary sum = { 0 };
+	bool found = false;
+
+	if (fd < 0)
+		return false;
+	if (journal_summarize(fd, &sum, NULL) == 0 && (sum.edits || sum.prepared) && !sum.base) {
+		struct identity_names names = identity_names(&sum);
+		const char *shard;
+		uint32_t len;
+
+		while (!found && (shard = identity_next_name(&names, &len)))
+			found = len == strlen(name) && memcmp(shard, name, len) == 0;
+	}
+	journal_summary_free(&sum);
+	close(fd);
+	return found;
+}
+
+int staging_refuse_whole(const struct sft_overlay *ov, const char *path, struct sft_error *err)
+{
+	char *directory = io_dirname(path);
+	struct places p = { 0 };
+	int r = 0;
+
+	if (!directory)
+		return sft_fail(err, ENOMEM, "no memory for the name of a directory");
+	(void)find_places(directory, NULL, &p);
+	const char *const paths[] = { p.home, p.marked };
+	for (size_t i = 0; r == 0 && i < sizeof(paths) / sizeof(*paths); i++) {
+		int dir = paths[i] ? trust_open_dir(paths[i], i == 1, NULL) : -1;
+
+		if (dir >= 0 && !claim_is(&ov->claim, paths[i]) &&
+		    has_shard(dir, paths[i], strrchr(path, '/') + 1))
+			r = sft_fail(err, EEXIST,
+				     "edits of %s, which it is a shard of, are staged in %s: "
+				     "commit or drop them first",
+				     directory, paths[i]);
+		if (dir >= 0)
+			close(dir);
+	}
+	places_free(&p);
+	free(directory);
+	return r;
+}
+
+int staging_refuse_parts(const char *directory, const struct sft_checkpoint *ck,
+			 struct sft_error *err)
+{
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < sft_checkpoint_shards(ck); i++) {
+		const char *name = sft_checkpoint_shard(ck, i)->name;
+		char *path = NULL;
+
+		if (asprintf(&path, "%s/%s", directory, name) < 0)
+			return sft_fail(err, ENOMEM, "no memory for the name of a shard");
+		if (sft_staging_exists(path, NULL))
+			r = sft_fail(
+				err, EEXIST,
+				"edits of its shard %s alone are staged: `safetensorfs recover "
+				"%s` commits them, `safetensorfs discard` drops them",
+				name, path);
+		free(path);
+	}
+	return r;
+}
+
+/* ---- somebody else's default place ---- */
+
+/* The file of which a directory that is called so would be the default place. Malloced, or NULL. */
+static char *file_of(const char *directory, const char *name)
+{
+	static const char suffix[] = ".safetensorfs";
+	size_t len = strlen(name);
+	char *path = NULL, *real = NULL;
+
+	if (name[0] != '.' || len < sizeof(suffix) + 1 ||
+	    strcmp(name + len - sizeof(suffix) + 1, suffix) != 0)
+		return NULL;
+	if (asprintf(&path, "%s/%.*s", directory, (int)(len - sizeof(suffix)), name + 1) >= 0)
+		real = realpath(path, NULL);
+	else
+		path = NULL;
+	free(path);
+	return real;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+int staging_refuse_foreign(const struct sft_overlay *ov, struct sft_error *err)
+{
+	char *place = ov->home.path ? staging_resolve_parent(ov->claim.path) : NULL;
+	char *directory = place ? io_dirname(place) : NULL, *own = io_dirname(ov->source_path);
+	const char *name = place ? strrchr(place, '/') + 1 : "";
+	char *file = directory ? file_of(directory, name) : NULL;
+	struct stat st;
+	int r = 0;
+
+	if (file && !same_file(file, ov->source_path))
+		r = sft_fail(err, EEXIST, "staging=%s: is where edits of %s are staged",
+			     ov->claim.path, strrchr(file, '/') + 1);
+	else if (directory && own && strcmp(name, ".safetensorfs") == 0 &&
+		 same_file(directory, own) && stat(ov->source_path, &st) == 0 &&
+		 !S_ISDIR(st.st_mode))
+		r = sft_fail(err, EEXIST, "staging=%s: is where edits of the directory are staged",
+			     ov->claim.path);
+	free(file);
+	free(own);
+	free(directory);
+	free(place);
+	return r;
+}

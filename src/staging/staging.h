@@ -105,6 +105,20 @@ int staging_look_in(int dir, const char *path, bool known, const char *source_pa
  * one that was torn while nothing was staged yet. EPERM, ENOMEM. */
 int staging_read_marker(int dir, const char *place, char **out, struct sft_error *err);
 
+/*
+ * A directory's shard may be edited as a file by itself, with another default place: then a commit
+ * of the one changes what the edits of the other are based on. EEXIST where edits are staged of the
+ * directory of a file (absolute) that are based on it, other than in ov's own staging; or of a file
+ * in `directory` with the name of a shard.
+ */
+int staging_refuse_whole(const struct sft_overlay *ov, const char *path, struct sft_error *err);
+int staging_refuse_parts(const char *directory, const struct sft_checkpoint *ck,
+			 struct sft_error *err);
+
+/* EEXIST where the directory that the user has named is the default place of another source, which
+ * is there: whoever edits that would take the edits for its own. */
+int staging_refuse_foreign(const struct sft_overlay *ov, struct sft_error *err);
+
 /* ---- staging.c ---- */
 
 /* EEXIST where the journal in a directory that the user has named is another source's. */

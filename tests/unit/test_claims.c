@@ -353,6 +353,90 @@ static void test_an_output_directory_belongs_to_who_makes_it(void **state)
 	overlay_place_free(&q);
 }
 
+/* ---- a directory and one of its files ---- */
+
+static void stage(const char *source, const struct sft_overlay_options *options, const char *edits)
+{
+	struct sft_overlay *ov = overlay_open(source, options);
+
+	assert_int_equal(fixture_edit(ov, edits, NULL), 0);
+	sft_overlay_free(ov);
+}
+
+static void test_a_shard_and_its_directory_are_not_edited_apart(void **state)
+{
+	(void)state;
+
+	for (int elsewhere = 0; elsewhere < 2; elsewhere++) {
+		struct overlay_place p = overlay_place(ONE, "b U8 2 0102");
+		char *shard = fixture_join(p.dir, "a.safetensors");
+		char *out = fixture_join(p.dir, "out"), *stage_dir = fixture_make_dir();
+		const struct sft_overlay_options options = { .staging =
+								     elsewhere ? stage_dir : NULL };
+		const struct sft_overlay_options other = { .output = out };
+
+		stage(p.source, &options, "w b 0 11");
+		expect_refused(shard, NULL, EEXIST, "which it is a shard of, are staged in");
+		assert_int_equal(discard(p.source, options.staging, NULL), 1);
+		stage(shard, &options, "w a 0 11");
+		expect_refused(p.source, NULL, EEXIST,
+			       "its shard a.safetensors alone are staged: `safetensorfs recover");
+		/* What is committed to another place leaves it alone. */
+		assert_int_equal(try_open(p.source, &other, NULL), 0);
+		assert_int_equal(discard(shard, options.staging, NULL), 1);
+		assert_int_equal(try_open(p.source, NULL, NULL), 0);
+		free(shard);
+		free(out);
+		fixture_remove_dir(stage_dir);
+		overlay_place_free(&p);
+	}
+}
+
+/* An output too may be a shard of what is edited, or have one. */
+static void test_an_output_and_what_is_part_of_it_are_not_edited_apart(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, "b U8 2 0102"), q = overlay_place(ONE, NULL);
+	struct overlay_place o = overlay_place("c U8 1 01", "d U8 1 02");
+	char *shard = fixture_join(p.dir, "a.safetensors");
+	const struct sft_overlay_options one = { .output = shard }, dir = { .output = p.dir };
+	(void)state;
+
+	stage(p.source, NULL, "w b 0 11");
+	expect_refused(q.source, &one, EEXIST, "which it is a shard of, are staged in");
+	assert_int_equal(discard(p.source, NULL, NULL), 1);
+	stage(shard, NULL, "w a 0 11");
+	expect_refused(o.source, &dir, EEXIST, "its shard a.safetensors alone are staged");
+	free(shard);
+	overlay_place_free(&p);
+	overlay_place_free(&q);
+	overlay_place_free(&o);
+}
+
+/* There they would be taken for the other's edits, and dropped with them. */
+static void test_edits_are_not_staged_in_the_default_place_of_another(void **state)
+{
+	struct overlay_place p = overlay_place(ONE, "b U8 2 0102");
+	char *shard = fixture_join(p.dir, "a.safetensors");
+	char *others = fixture_join(p.dir, ".b.safetensors.safetensorfs");
+	char *whole = fixture_join(p.dir, ".safetensorfs");
+	char *nobodys = fixture_join(p.dir, ".c.safetensors.safetensorfs");
+	(void)state;
+
+	expect_refused(shard, &(struct sft_overlay_options){ .staging = others }, EEXIST,
+		       "where edits of b.safetensors are staged");
+	expect_refused(shard, &(struct sft_overlay_options){ .staging = whole }, EEXIST,
+		       "where edits of the directory are staged");
+	assert_int_equal(try_open(shard, &(struct sft_overlay_options){ .staging = nobodys }, NULL),
+			 0);
+	assert_int_equal(
+		try_open(p.source, &(struct sft_overlay_options){ .staging = whole }, NULL), 0);
+	free(shard);
+	free(others);
+	free(whole);
+	free(nobodys);
+	overlay_place_free(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -366,6 +450,9 @@ int main(void)
 		cmocka_unit_test(test_a_marker_that_leads_to_no_edits_goes),
 		cmocka_unit_test(test_one_writer_at_a_time_holds_for_the_output),
 		cmocka_unit_test(test_an_output_directory_belongs_to_who_makes_it),
+		cmocka_unit_test(test_a_shard_and_its_directory_are_not_edited_apart),
+		cmocka_unit_test(test_an_output_and_what_is_part_of_it_are_not_edited_apart),
+		cmocka_unit_test(test_edits_are_not_staged_in_the_default_place_of_another),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

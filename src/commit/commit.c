@@ -216,9 +216,7 @@ int sft_overlay_commit(struct sft_overlay *ov, const struct sft_commit_options *
 	if (ov->prepared)
 		r = commit_finish(ov, &options->progress, &e);
 	else if (ov->staging.broken)
-		r = sft_fail(
-			&e, EIO,
-			"an earlier write to the staging has failed, so it takes nothing more");
+		r = journal_broken(ov, &e);
 	else if (!sft_overlay_dirty(ov))
 		return 0;
 	/* Nothing to finish, or taken back. */

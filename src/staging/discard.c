@@ -300,6 +300,10 @@ static int look(struct sft_overlay *ov, struct journal_summary *sum, struct sft_
 		say_heading(text, s, sum);
 		r = describe(s->journal, text);
 	}
+	if (r == 0 && *found && sum->prepared && sum->kind == JOURNAL_PREPARED_INPLACE)
+		sft_buf_text(text, "they were being written into the source: until that is "
+				   "finished it is a mixture of old and new, and so is any copy "
+				   "of it\n");
 	return r == 0 || r == -ENODATA ? 0
 				       : sft_fail(err, -r, "cannot read the edits staged in %s: %s",
 						  s->path, strerror(-r));

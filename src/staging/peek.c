@@ -219,10 +219,13 @@ int staging_refuse_whole(const struct sft_overlay *ov, const char *path, struct 
 	(void)find_places(directory, NULL, &p);
 	const char *const paths[] = { p.home, p.marked };
 	for (size_t i = 0; r == 0 && i < sizeof(paths) / sizeof(*paths); i++) {
-		int dir = paths[i] ? trust_open_dir(paths[i], i == 1, NULL) : -1;
+		struct sft_error e = { 0 };
+		int dir = paths[i] ? trust_open_dir(paths[i], i == 1, &e) : -ENOENT;
 
-		if (dir >= 0 && !claim_is(&ov->claim, paths[i]) &&
-		    has_shard(dir, paths[i], strrchr(path, '/') + 1))
+		if (dir == -EPERM && has_journal(paths[i]))
+			r = sft_fail(err, EPERM, "%s", e.msg);
+		else if (dir >= 0 && !claim_is(&ov->claim, paths[i]) &&
+			 has_shard(dir, paths[i], strrchr(path, '/') + 1))
 			r = sft_fail(err, EEXIST,
 				     "edits of %s, which it is a shard of, are staged in %s: "
 				     "commit or drop them first",

@@ -108,12 +108,16 @@ static void test_a_lock_that_was_removed_is_none(void **state)
 	struct overlay_place p = overlay_place(ONE, NULL);
 	struct sft_overlay *ov = overlay_open(p.source, NULL);
 	char *home = fixture_join(p.dir, HOME), *lock = fixture_join(home, "lock");
+	struct sft_error err = { 0 };
 	(void)state;
 
 	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
 	/* Of the staging under a mount: nothing more is acknowledged. */
 	assert_int_equal(unlink(lock), 0);
 	assert_int_equal(fixture_edit(ov, "w a 1 22; s", NULL), -EIO);
+	assert_int_equal(sft_overlay_commit(ov, NULL, NULL, &err), -EIO);
+	assert_non_null(strstr(err.msg, "was removed by somebody else"));
+	assert_non_null(strstr(err.msg, "copy it"));
 	sft_overlay_free(ov);
 	ov = overlay_open(p.source, NULL);
 	sft_overlay_free(ov);
@@ -377,6 +381,14 @@ static void test_a_shard_and_its_directory_are_not_edited_apart(void **state)
 
 		stage(p.source, &options, "w b 0 11");
 		expect_refused(shard, NULL, EEXIST, "which it is a shard of, are staged in");
+		/* Nor where the directory's edits are somebody else's to look at. */
+		char *whole = fixture_join(p.dir, ".safetensorfs");
+		if (!elsewhere) {
+			assert_int_equal(chmod(whole, 0770), 0);
+			expect_refused(shard, NULL, EPERM, "can be written by others");
+			assert_int_equal(chmod(whole, 0700), 0);
+		}
+		free(whole);
 		assert_int_equal(discard(p.source, options.staging, NULL), 1);
 		stage(shard, &options, "w a 0 11");
 		expect_refused(p.source, NULL, EEXIST,

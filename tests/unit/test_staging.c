@@ -338,6 +338,43 @@ static void test_the_lock_holds_over_a_commit(void **state)
 	}
 }
 
+/* A copy has another inode number, so it may be another file, and nothing is written into it. */
+static void test_discard_says_what_was_being_written_into_the_source(void **state)
+{
+	static const struct sft_overlay_options inplace = { .inplace = true };
+	struct overlay_place p = overlay_place("a U8 3 aabbcc", NULL);
+	struct sft_buf text = { 0 };
+	char *command = NULL;
+	bool found;
+	int status;
+	pid_t child = fork();
+	(void)state;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		struct sft_overlay *ov = overlay_open(p.source, &inplace);
+		uint64_t end;
+		bool done =
+			fixture_edit(ov, "w a 0 11", NULL) == 0 &&
+			journal_prepared(ov, JOURNAL_PREPARED_INPLACE, NULL, 0, &end, NULL) == 0;
+
+		_exit(!done);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+	assert_true(asprintf(&command, "cd %s && cp -p m.safetensors t && mv t m.safetensors",
+			     p.dir) > 0);
+	assert_int_equal(system(command), 0);
+	expect_refused(p.source, NULL, ESTALE, "inode");
+	assert_int_equal(sft_staging_discard(p.source, NULL, false, &text, &found, NULL), 0);
+	assert_true(found);
+	sft_buf_add(&text, "", 1);
+	assert_non_null(strstr(text.data, "it is a mixture of old and new, and so is any copy"));
+	sft_buf_free(&text);
+	free(command);
+	overlay_place_free(&p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -348,6 +385,7 @@ int main(void)
 		cmocka_unit_test(test_one_writer_at_a_time),
 		cmocka_unit_test(test_locks_that_need_write_access),
 		cmocka_unit_test(test_the_lock_holds_over_a_commit),
+		cmocka_unit_test(test_discard_says_what_was_being_written_into_the_source),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

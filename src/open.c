@@ -196,7 +196,7 @@ static int lock_prepared(struct sft_overlay *ov, const struct journal_summary *s
 
 	for (size_t i = 0; i < sum->target_count; i++)
 		in_output = in_output || sum->targets[i].in_output;
-	if (r < 0 || !in_output || stat(ov->source_path, &st) < 0)
+	if (r < 0 || !in_output || (stat(ov->source_path, &st) < 0 && stat(sum->output, &st) < 0))
 		return r;
 	return staging_claim_output(ov, sum->output, S_ISDIR(st.st_mode), err);
 }

@@ -87,11 +87,11 @@ static char *join(const char *dir, const char *name)
 static char *target_path(const struct commit_places *places, const struct commit_target *t)
 {
 	const char *place = t->in_output ? places->output : places->source;
-	struct stat st;
+	struct stat st = { 0 };
 	char *path, *real;
 
-	/* An output is a directory if the source is. */
-	if (!place || stat(places->source, &st) < 0)
+	/* The source may be gone, if an output is what the edits are based on. */
+	if (!place || (stat(place, &st) < 0 && !t->in_output))
 		return NULL;
 	if (!S_ISDIR(st.st_mode))
 		return t->in_output ? staging_resolve_parent(place) : realpath(place, NULL);

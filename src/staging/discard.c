@@ -207,7 +207,9 @@ static void clean(const struct sft_overlay *ov, const struct journal_summary *su
 {
 	struct identity_names names = identity_names(sum);
 	struct stat st;
-	const bool is_directory = stat(ov->source_path, &st) == 0 && S_ISDIR(st.st_mode);
+	const bool is_there =
+		stat(ov->source_path, &st) == 0 || (sum->output && stat(sum->output, &st) == 0);
+	const bool is_directory = is_there && S_ISDIR(st.st_mode);
 	char *done = is_directory ? strdup(ov->source_path) : io_dirname(ov->source_path);
 	const char *name;
 	uint32_t len;

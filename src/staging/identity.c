@@ -328,8 +328,10 @@ int identity_check(const struct journal_summary *sum, const struct sft_checkpoin
 			return changed(err, "the list of shards", s->name);
 		is = s->file ? identity_of_file(s->file) : (struct file_id){ 0 };
 		if (name)
-			r = check_file(is_directory ? s->name : "the source", &names.id, &is,
-				       inplace, err);
+			r = check_file(is_directory ? s->name
+				       : sum->base  ? sum->base
+						    : "the source",
+				       &names.id, &is, inplace, err);
 	}
 	if (r < 0)
 		return r;

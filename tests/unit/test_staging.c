@@ -375,6 +375,53 @@ static void test_discard_says_what_was_being_written_into_the_source(void **stat
 	overlay_place_free(&p);
 }
 
+/* After a commit with output= the edits are based on that, and the source may go. */
+static void test_what_is_based_on_an_output_needs_no_source(void **state)
+{
+	(void)state;
+
+	for (int directory = 0; directory < 2; directory++) {
+		struct overlay_place p =
+			overlay_place("a U8 3 aabbcc", directory ? "b U8 1 01" : NULL);
+		struct overlay_place q = overlay_place("a U8 1 01", NULL);
+		char *out = fixture_join(q.dir, directory ? "out" : "out.safetensors");
+		const struct sft_overlay_options options = { .output = out, .staging = q.dir };
+		struct sft_overlay *ov = overlay_open(p.source, &options);
+		struct sft_error err = { 0 };
+		char *command = NULL;
+
+		assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
+		assert_int_equal(sft_overlay_commit(ov, NULL, NULL, NULL), 0);
+		sft_overlay_adopt(ov);
+		assert_int_equal(fixture_edit(ov, "w a 1 22", NULL), 0);
+		sft_overlay_free(ov);
+		assert_true(asprintf(&command, directory ? "rm %s/*.safetensors" : "rm %s",
+				     p.source) > 0);
+		assert_int_equal(system(command), 0);
+		ov = overlay_open(p.source, &options);
+		if (sft_overlay_commit(ov, NULL, NULL, &err) < 0)
+			fail_msg("%d: %s", directory, err.msg);
+		sft_overlay_adopt(ov);
+		char *shows = overlay_describe(ov);
+		assert_non_null(strstr(shows, "a U8 3 1122cc"));
+		free(shows);
+		/* And says what it is, when that has changed. */
+		assert_int_equal(fixture_edit(ov, "w a 2 33", NULL), 0);
+		sft_overlay_free(ov);
+		free(command);
+		assert_true(asprintf(&command, "touch -d @1 %s%s", out,
+				     directory ? "/a.safetensors" : "") > 0);
+		assert_int_equal(system(command), 0);
+		expect_refused(p.source, &options, ESTALE,
+			       directory ? "a.safetensors has changed since"
+					 : "/out.safetensors has changed since");
+		free(command);
+		free(out);
+		overlay_place_free(&p);
+		overlay_place_free(&q);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -386,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_locks_that_need_write_access),
 		cmocka_unit_test(test_the_lock_holds_over_a_commit),
 		cmocka_unit_test(test_discard_says_what_was_being_written_into_the_source),
+		cmocka_unit_test(test_what_is_based_on_an_output_needs_no_source),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,9 +38,7 @@ int edit_new(struct fs *fs)
 
 /* ---- nodes ---- */
 
-/* All that model.safetensors has been are one node: nothing is known of them but that they are
- * open.
- */
+/* All the numbers that model.safetensors, or a NAME.npy, has had are one node. */
 static uint64_t node_ino(uint64_t ino)
 {
 	return tree_ino(tree_ino_entry(ino), tree_ino_kind(ino));
@@ -95,6 +93,15 @@ struct edit_node *edit_node(struct fs *fs, uint64_t ino)
 	struct edit_node *n = need_node(fs->edits, ino);
 	pthread_mutex_unlock(&fs->edits->lock);
 	return n;
+}
+
+uint64_t edit_npy_ino(const struct fs *fs, uint64_t ino)
+{
+	pthread_mutex_lock(&fs->edits->lock);
+	const struct edit_node *n = find_node(fs->edits, ino);
+	uint64_t now = fs_numbered_ino(ino, n ? n->numbers : 0);
+	pthread_mutex_unlock(&fs->edits->lock);
+	return now;
 }
 
 void edit_apply_attr(struct fs *fs, uint64_t ino, struct stat *st)
@@ -264,6 +271,22 @@ bool edit_handle_free(struct fs *fs, struct edit_handle *h)
 	sft_buf_free(&h->text);
 	free(h);
 	return last;
+}
+
+bool edit_handle_fits(struct fs *fs, struct edit_handle *h)
+{
+	struct fs_edit *ed = fs->edits;
+	bool taken = false;
+	if (tree_ino_kind(h->ino) != TREE_NPY)
+		return h->ino == fs_current_ino(fs, h->ino);
+	pthread_mutex_lock(&ed->lock);
+	for (const struct edit_handle *o = h->node->opens > 1 ? ed->handles : NULL; o; o = o->next)
+		taken = taken || (o->fits && o->ino == h->ino && o->writable != h->writable);
+	if ((taken || h->writable) && h->ino == fs_numbered_ino(h->ino, h->node->numbers))
+		h->node->numbers++; /* for whoever looks the name up from now on */
+	h->fits = !taken;
+	pthread_mutex_unlock(&ed->lock);
+	return !taken;
 }
 
 bool edit_is_open(struct fs *fs, uint32_t entry)

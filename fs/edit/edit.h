@@ -34,6 +34,7 @@ struct edit_node {
 	uid_t uid;
 	gid_t gid;
 	struct timespec atime, mtime, ctime;
+	uint32_t numbers; /* of NAME.npy: how many inode numbers it has had before */
 };
 
 /* What a name in a directory means to somebody who writes a file there. */
@@ -52,6 +53,7 @@ struct edit_handle {
 	uint64_t ino;
 	struct edit_node *node;
 	bool writable;
+	bool fits;	/* of NAME.npy: edit_handle_fits() has said so */
 	bool unflushed; /* written since the last flush: if the connection ends now, edits may be
 			   torn */
 	struct sft_buf
@@ -171,9 +173,17 @@ void edit_drop_scratch(struct fs *fs);
 struct edit_handle *edit_handle_new(struct fs *fs, uint64_t ino, bool writable);
 /* Returns whether it was the last one of its tensor's file and all views beside it. */
 bool edit_handle_free(struct fs *fs, struct edit_handle *h);
+/*
+ * Whether the file can be opened by the inode number that the handle has, or the name has to be
+ * looked up once more. Who writes NAME.npy and who reads it have different ones: the kernel keeps
+ * one size and one set of pages a number, so what is done to a draft would be seen by readers.
+ */
+bool edit_handle_fits(struct fs *fs, struct edit_handle *h);
 /* Whether anybody has the file of an entry open, or one of the views beside it. */
 bool edit_is_open(struct fs *fs, uint32_t entry);
 
+/* The inode number that NAME.npy has now. Any thread. */
+uint64_t edit_npy_ino(const struct fs *fs, uint64_t ino);
 /* Put what is known of the inode over st. Any thread. */
 void edit_apply_attr(struct fs *fs, uint64_t ino, struct stat *st);
 /* For model.safetensors: take from its mode what the user has taken from a tensor's, and set its

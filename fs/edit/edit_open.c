@@ -96,7 +96,7 @@ int edit_open(struct fs *fs, uint64_t ino, int flags, struct edit_handle **out)
 		return -ENOMEM;
 	fs_read_lock(fs);
 	r = fs_node_check(fs, ino);
-	if (r == 0 && ino != fs_current_ino(fs, ino))
+	if (r == 0 && !edit_handle_fits(fs, h))
 		r = -ESTALE;
 	if (r == 0 && fs_node_text(fs, ino, &h->text) && h->text.failed)
 		r = -ENOMEM;

@@ -6,12 +6,10 @@
  * ESTALE, and neither its pages nor its size can be taken for the new one's. Of bytes that are
  * overwritten in their place the kernel may still have old ones, until it is opened again.
  */
+#include "edit.h"
 #include "state.h"
 
 #include <errno.h>
-
-/* Above entry and kind in the inode number. */
-#define GENERATION_SHIFT 36
 
 static uint64_t generation(const struct fs *fs)
 {
@@ -20,9 +18,11 @@ static uint64_t generation(const struct fs *fs)
 
 uint64_t fs_current_ino(const struct fs *fs, uint64_t ino)
 {
-	if (tree_ino_kind(ino) != TREE_MERGED)
-		return ino;
-	return tree_ino(TREE_ROOT, TREE_MERGED) | generation(fs) << GENERATION_SHIFT;
+	if (tree_ino_kind(ino) == TREE_MERGED)
+		return fs_numbered_ino(ino, generation(fs));
+	if (tree_ino_kind(ino) == TREE_NPY && fs->overlay)
+		return edit_npy_ino(fs, ino);
+	return ino;
 }
 
 /*

@@ -81,7 +81,8 @@ static inline void fs_unlock(struct fs *fs)
 		pthread_rwlock_unlock(&fs->lock);
 }
 
-/* ---- tensor_nodes.c, bytes.c: tensors by id, whether from the checkpoint or the overlay; under `lock`
+/* ---- tensor_nodes.c, bytes.c: tensors by id, whether from the checkpoint or the overlay; under
+ * `lock`
  * ---- */
 
 #define FS_REASON_MAX 256
@@ -142,7 +143,12 @@ struct tree_source fs_tree_source(struct fs *fs);
 
 /* ---- merged_file.c; under `lock` ---- */
 
-/* The inode number that a node of the tree has now. */
+/* The inode number that a node of the tree has now: model.safetensors and NAME.npy have several in
+ * their time, told apart by a number above entry and kind. */
+static inline uint64_t fs_numbered_ino(uint64_t ino, uint64_t number)
+{
+	return tree_ino(tree_ino_entry(ino), tree_ino_kind(ino)) | number << 36;
+}
 uint64_t fs_current_ino(const struct fs *fs, uint64_t ino);
 /* What model.safetensors is, if the inode number is the present one's; -ESTALE for an earlier
  * one's, errors of sft_merged_make(). */

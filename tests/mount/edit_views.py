@@ -7,6 +7,7 @@ import io
 import mmap
 import os
 import sys
+import tempfile
 
 import numpy as np
 
@@ -101,6 +102,37 @@ def two_writers():
     check("two writers: the mode is what it was", os.stat(f"{MNT}/both").st_mode & 0o777 == 0o600)
 
 
+def map_is(mapped, data):
+    """Whether it can be read through: by the kernel, to whom what is missing is an error and not SIGBUS."""
+    with tempfile.TemporaryFile(buffering=0) as file, memoryview(mapped) as view:
+        try:
+            file.write(view)
+        except OSError:
+            return False
+        file.seek(0)
+        return file.read() == data
+
+
+def while_saved():
+    """Whoever saves a view empties it first. Nobody else sees that until it is complete."""
+    path = f"{MNT}/saved.npy"
+    old = open(path, "rb").read()
+    before = os.open(path, os.O_RDONLY)
+    before_map = mmap.mmap(before, 0, prot=mmap.PROT_READ)
+    writer = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    check("while saved: a map is as it was", map_is(before_map, old))
+    during = os.open(path, os.O_RDONLY)
+    during_map = mmap.mmap(during, 0, prot=mmap.PROT_READ)
+    os.write(writer, as_file(FRESH))
+    check("while saved: a later map is as it was", map_is(during_map, old))
+    check("while saved: it reads as it was", open(path, "rb").read() == old)
+    os.close(writer)
+    check("when saved: it is new", np.array_equal(np.load(path), FRESH))
+    check("when saved: maps are as they were", map_is(before_map, old) and map_is(during_map, old))
+    os.close(before)
+    os.close(during)
+
+
 def a_listing():
     with os.scandir(MNT) as entries:
         names = [next(entries).name]
@@ -112,4 +144,5 @@ def a_listing():
 for how, replace in CASES.items():
     case(how, replace)
 two_writers()
+while_saved()
 a_listing()

@@ -73,7 +73,8 @@ static inline uint64_t world_look(const struct world *w, const char *path)
 {
 	uint64_t parent = world_parent(w, &path);
 
-	return parent ? tree_lookup(w->fs.tree, parent, path, strlen(path)) : 0;
+	return parent ? fs_current_ino(&w->fs, tree_lookup(w->fs.tree, parent, path, strlen(path)))
+		      : 0;
 }
 
 static inline int world_write_npy(struct world *w, struct edit_handle *h, uint64_t count, int byte)
@@ -131,7 +132,9 @@ static inline int world_open_op(struct world *w, char verb, struct edit_handle *
 	*how = '\0';
 	uint64_t ino = world_look(w, text);
 	const int flags = how[1] == 'r' ? O_RDONLY : how[1] == 'w' ? O_RDWR : O_RDWR | O_TRUNC;
-	return ino ? edit_open(&w->fs, ino, flags, h) : -ENOENT;
+	int r = ino ? edit_open(&w->fs, ino, flags, h) : -ENOENT;
+	/* As the kernel does. */
+	return r == -ESTALE ? edit_open(&w->fs, world_look(w, text), flags, h) : r;
 }
 
 static inline int world_name_op(struct world *w, char verb, const char *name, const char *rest)

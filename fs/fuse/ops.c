@@ -27,9 +27,10 @@ void fs_op_init(void *userdata, struct fuse_conn_info *conn)
 	const struct fs *fs = userdata;
 	unsigned off = FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
 		       FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE;
-	/* Only a read-only mount has cached files that change by themselves (status). */
+	/* Only a read-only mount has cached files that change by themselves (status). In an edit
+	 * mount names have no time-out, so what a listing says of a file would be asked again. */
 	if (fs->overlay)
-		off |= FUSE_CAP_AUTO_INVAL_DATA;
+		off |= FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS;
 	conn->want |= conn->capable & FUSE_CAP_READDIRPLUS;
 	conn->want &= ~off;
 #ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP /* libfuse 3.17; the kernel has it from 6.6 on */

@@ -295,7 +295,6 @@ const struct fuse_lowlevel_ops fs_ops_edit = {
 	.release = op_release,
 	.opendir = op_opendir,
 	.readdir = fs_op_readdir,
-	.readdirplus = fs_op_readdirplus,
 	.releasedir = op_releasedir,
 	.fsyncdir = op_fsyncdir,
 	.statfs = fs_op_statfs,

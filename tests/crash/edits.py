@@ -5,7 +5,6 @@ request of the kernel as far as it changes anything, and so is there as a whole 
 leaves the last state that is certain, and any of the edits made since.
 """
 
-import itertools
 import json
 import os
 import struct
@@ -266,21 +265,28 @@ class Edit(NamedTuple):
         return self.what in ("sync", "commit")
 
 
+def prefixes(pending):
+    """The edits up to each one, the longest first; a write may be several requests of the kernel, each of
+    which ends with a page."""
+    for n in range(len(pending), 0, -1):
+        edit = pending[n - 1]
+        yield pending[:n]
+        if edit.what != "write":
+            continue
+        offset, data = edit.arguments
+        for at in range((offset // PAGE + 1) * PAGE, offset + len(data), PAGE):
+            yield [*pending[:n - 1], edit._replace(arguments=(offset, data[:at - offset]))]
+    yield []
+
+
 def outcomes(certain, pending, found=None):
-    """The states that may be there after a crash: the certain one, and any of the edits after it.
+    """The states that may be there after a crash: the certain one, and after it the edits up to some one.
     They end with the one that recovery makes what was `found`, if there is one."""
     pending = [e for e in pending if not e.is_barrier() or e.what == "commit"]
-    tried = set()
-    subsets = itertools.chain(
-        (range(n) for n in range(len(pending), -1, -1)),  # a prefix is what is mostly there
-        *(itertools.combinations(range(len(pending)), n) for n in range(len(pending), 0, -1)))
-    for subset in subsets:
-        if tuple(subset) in tried:
-            continue
-        tried.add(tuple(subset))
+    for made in prefixes(pending):
         state = certain
-        for index in subset:
-            state = state and pending[index].apply(state)
+        for edit in made:
+            state = state and edit.apply(state)
         if not state:
             continue
         yield state

@@ -190,6 +190,7 @@ class Cuts:
         self.durable = os.path.join(recording.work, "durable")
         self.image = os.path.join(recording.work, "state")
         self.begun, self.ended = -1, -1
+        self.extra = []
 
     def each(self, count):
         """Yield (what it is, certain edits, begun edits); then self.image is the disk."""
@@ -238,9 +239,14 @@ class Cuts:
                     yield offset + at, data[at:at + step]
 
     def build(self, extra):
+        self.extra = list(extra)
+        self.rebuild()
+
+    def rebuild(self):
+        """The same disk once more."""
         copy_sparse(self.durable, self.image)
         with open(self.image, "r+b") as file:
-            self.write(file, extra)
+            self.write(file, self.extra)
 
     @staticmethod
     def write(file, writes):
@@ -282,6 +288,16 @@ class Judge:
         finally:
             recovery.unmount(place)
 
+    def is_damaged(self, image):
+        """Whether the file system itself has not survived, although it can be mounted: half a block of its own
+        may be more than its journal makes up for. Mounting it replays that."""
+        place = self.recording.place
+        if recovery.run("mount", "-o", "loop", image, place)[0]:
+            return True
+        recovery.unmount(place)
+        check = ["e2fsck", "-fn"] if self.recording.kind == "ext4" else ["xfs_repair", "-n"]
+        return recovery.run(*check, image)[0] != 0
+
     def old(self, synced):
         """What was committed last."""
         commits = [i for i, e in enumerate(self.recording.edits[:synced]) if e.what == "commit"]
@@ -306,6 +322,11 @@ def main():
             except Unreadable:
                 unreadable += 1
                 continue
+            if wrong:
+                cuts.rebuild()
+                if judge.is_damaged(cuts.image):
+                    unreadable += 1
+                    continue
             tried += 1
             bad += wrong is not None
             if wrong and bad <= SHOWN:

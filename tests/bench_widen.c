@@ -1,6 +1,6 @@
 /* bench_widen.c - how fast small floats become float32 on one core: "DTYPE RATE" lines, in GB/s of
  * output. For scripts/bench.sh. */
-#include "view.h"
+#include "sidecar.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include "cmd.h"
 #include "log.h"
 #include "ls.h"
-#include "view.h"
+#include "sidecar.h"
 
 #include <stdio.h>
 #include <stdlib.h>

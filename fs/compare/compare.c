@@ -6,7 +6,7 @@
  */
 #include "compare.h"
 
-#include "view.h"
+#include "sidecar.h"
 
 #include <endian.h>
 #include <float.h>

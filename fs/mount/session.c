@@ -4,7 +4,7 @@
 #include "advice.h"
 #include "commit_edits.h"
 #include "edit.h"
-#include "fs.h"
+#include "request.h"
 #include "log.h"
 #include "mountpoint.h"
 

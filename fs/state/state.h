@@ -14,7 +14,7 @@
 #include "options.h"
 #include "sft.h"
 #include "tree.h"
-#include "view.h"
+#include "sidecar.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

@@ -4,9 +4,9 @@
  * Source: numpy's format specification, numpy/lib/format.py. The bytes are those that np.save
  * writes, its padding included, so that a view and a saved array can be compared with cmp.
  */
-#include "view.h"
+#include "sidecar.h"
 
-#include "npy_impl.h"
+#include "npy.h"
 #include "num.h"
 
 #include <inttypes.h>

@@ -5,9 +5,9 @@
  * keys, any white space between tokens, either kind of quotes, and trailing commas.
  * Source: numpy's format specification, numpy/lib/format.py.
  */
-#include "view.h"
+#include "sidecar.h"
 
-#include "npy_impl.h"
+#include "npy.h"
 #include "num.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* npy_widen.c - small floats to float32, exactly */
-#include "view.h"
+#include "sidecar.h"
 
 #include <endian.h>
 #include <string.h>

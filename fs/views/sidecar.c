@@ -3,7 +3,7 @@
  *
  * One `ls -l` renders a sidecar for every tensor to know its size, so there is no printf here.
  */
-#include "view.h"
+#include "sidecar.h"
 
 #include <string.h>
 

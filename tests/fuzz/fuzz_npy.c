@@ -1,7 +1,7 @@
 /*
  * fuzz_npy.c - libFuzzer over .npy headers: the input is once a whole file, once the dict alone
  */
-#include "view.h"
+#include "sidecar.h"
 
 #include <errno.h>
 #include <stdlib.h>

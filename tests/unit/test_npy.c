@@ -1,6 +1,6 @@
 /* test_npy.c - numpy headers that are written, and those that are read */
 #include "python.h"
-#include "view.h"
+#include "sidecar.h"
 
 #include <errno.h>
 

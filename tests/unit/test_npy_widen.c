@@ -1,6 +1,6 @@
 /* test_npy_widen.c - every bit pattern of the small floats, against the arithmetic of their fields
  */
-#include "view.h"
+#include "sidecar.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -1,5 +1,5 @@
 /* test_view.c - sidecars and metadata as text */
-#include "view.h"
+#include "sidecar.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

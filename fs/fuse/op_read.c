@@ -9,7 +9,7 @@
  * the kernel. We never touch mapped bytes ourselves: where somebody has truncated the file the
  * writev fails and the reader gets EIO, while the daemon lives.
  */
-#include "fs.h"
+#include "request.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
  */
 #include "commit_edits.h"
 #include "edit.h"
-#include "fs.h"
+#include "request.h"
 #include "log.h"
 
 #include <errno.h>

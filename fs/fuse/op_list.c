@@ -5,7 +5,7 @@
  * array is the tree's current listing, or, in an edit mount, the one that opendir took: a listing
  * that is under way shows each name once, whatever happens meanwhile.
  */
-#include "fs.h"
+#include "request.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -136,9 +136,3 @@ struct tree_list *tree_list(struct tree *tree, uint64_t dir_ino)
 	pthread_mutex_unlock(&tree->list_lock);
 	return list;
 }
-
-void tree_list_put(struct tree_list *list)
-{
-	if (list && __atomic_sub_fetch(&list->refs, 1, __ATOMIC_ACQ_REL) == 0)
-		free(list);
-}

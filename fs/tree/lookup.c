@@ -3,16 +3,6 @@
 
 #include <string.h>
 
-uint32_t tree_count(const struct tree *tree)
-{
-	return tree->count;
-}
-
-const struct tree_entry *tree_entry(const struct tree *tree, uint32_t entry)
-{
-	return &tree->nodes[entry].e;
-}
-
 /* What a view's file name has behind the tensor's. */
 static const char *view_suffix(enum tree_kind kind)
 {

@@ -1,11 +1,6 @@
-/* tree.c - entries, the hash of their names, look-up and changes */
+/* tree.c - entries, the hash of their names, changes */
 #include "nodes.h"
 
-#include "siphash.h"
-
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -107,6 +102,12 @@ void tree_shrink(struct tree *tree)
 	}
 }
 
+void tree_list_put(struct tree_list *list)
+{
+	if (list && __atomic_sub_fetch(&list->refs, 1, __ATOMIC_ACQ_REL) == 0)
+		free(list);
+}
+
 void tree_free(struct tree *tree)
 {
 	if (!tree)
@@ -126,14 +127,17 @@ void tree_free(struct tree *tree)
 	free(tree);
 }
 
-/* ---- the hash: parent and name to entry ---- */
-
-uint32_t tree_hash(const struct tree *tree, uint32_t parent, const char *name, size_t len)
+uint32_t tree_count(const struct tree *tree)
 {
-	const uint64_t key[2] = { tree->key[0] ^ parent, tree->key[1] };
-
-	return (uint32_t)siphash13(key, name, len);
+	return tree->count;
 }
+
+const struct tree_entry *tree_entry(const struct tree *tree, uint32_t entry)
+{
+	return &tree->nodes[entry].e;
+}
+
+/* ---- the hash: parent and name to entry ---- */
 
 static uint32_t *bucket_of(const struct tree *tree, uint32_t hash)
 {
@@ -235,18 +239,6 @@ bool tree_dir_empty(const struct tree *tree, uint32_t entry)
 }
 
 /* ---- changes ---- */
-
-int tree_store_copy(struct tree_stored *out, const char *name, size_t len)
-{
-	char *copy = malloc(len + 1);
-
-	if (!copy)
-		return -ENOMEM;
-	memcpy(copy, name, len);
-	copy[len] = '\0';
-	*out = (struct tree_stored){ .name = copy, .len = (uint8_t)len, .owned = true };
-	return 0;
-}
 
 /* Make room for one more entry, a directory or not. */
 static int reserve_entry(struct tree *tree, bool dir)

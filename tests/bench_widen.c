@@ -1,6 +1,6 @@
 /* bench_widen.c - how fast small floats become float32 on one core: "DTYPE RATE" lines, in GB/s of
  * output. For scripts/bench.sh. */
-#include "sidecar.h"
+#include "npy_widen.h"
 
 #include <stdio.h>
 #include <stdlib.h>

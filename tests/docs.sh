@@ -224,8 +224,8 @@ includes() { # REGEX FOLDER...
 }
 
 fuse_where_it_belongs() {
-    includes 'fuse' src fs | grep -vxE 'fs/fuse/request\.h|fs/mount/session\.c'
-    includes 'request\.h' fs | grep -vxE 'fs/fuse/.*|fs/mount/session\.c'
+    includes 'fuse' src fs | grep -vxE 'fs/fuse/operations\.h|fs/mount/session\.c'
+    includes 'operations\.h' fs | grep -vxE 'fs/(fuse|mount)/.*'
     return 0
 }
 

@@ -13,7 +13,7 @@
 
 #include <time.h>
 
-int cmd_mount(int argc, char **argv); /* mount.c */
+int cmd_mount(int argc, char **argv);
 /* As mount(8) calls a helper: SOURCE MOUNTPOINT [-sfnv] [-o ...] [-t TYPE] [-N NAMESPACE]. */
 int cmd_mount_helper(int argc, char **argv);
 int cmd_ls(int argc, char **argv);

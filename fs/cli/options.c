@@ -160,7 +160,7 @@ static int set_commit(struct options *o, const char *text, const char *value)
 		       : usage(text, "the ways to commit are replace and inplace");
 }
 
-static int mount_word(struct options *o, const char *text, bool *said_ro)
+static int mount_word(struct options *o, const char *text, bool *given_ro)
 {
 	const struct word *w = find_word(text);
 	if (!w)
@@ -184,10 +184,10 @@ static int mount_word(struct options *o, const char *text, bool *said_ro)
 		o->from_mount = true;
 		return 0;
 	case RO:
-		*said_ro = true;
+		*given_ro = true;
 		return 0;
 	case RW:
-		o->said_rw = true;
+		o->given_rw = true;
 		return 0;
 	case EDIT:
 		o->edit = true;
@@ -237,7 +237,7 @@ static int staging_word(struct options *o, enum options_for what, const char *te
 }
 
 /* The words of one -o; `\,` is a comma inside a word, as libfuse reads it. */
-static int parse_words(struct options *o, enum options_for what, const char *list, bool *said_ro)
+static int parse_words(struct options *o, enum options_for what, const char *list, bool *given_ro)
 {
 	int r = 0;
 	char *text = malloc(strlen(list) + 1);
@@ -255,7 +255,7 @@ static int parse_words(struct options *o, enum options_for what, const char *lis
 			list++;
 		if (!*text)
 			continue;
-		r = what == OPTIONS_MOUNT ? mount_word(o, text, said_ro)
+		r = what == OPTIONS_MOUNT ? mount_word(o, text, given_ro)
 					  : staging_word(o, what, text);
 	}
 	free(text);
@@ -289,7 +289,7 @@ static int parse_flags(struct options *o, const char *text)
 	return 0;
 }
 
-static int check(const struct options *o, enum options_for what, bool said_ro)
+static int check(const struct options *o, enum options_for what, bool given_ro)
 {
 	if (!o->source)
 		return usage("SOURCE", "missing (see safetensorfs --help)");
@@ -299,7 +299,7 @@ static int check(const struct options *o, enum options_for what, bool said_ro)
 		return usage("MOUNTPOINT",
 			     "missing; safetensorfs ls lists a source without mounting "
 			     "(see safetensorfs --help)");
-	if (o->edit && said_ro)
+	if (o->edit && given_ro)
 		return usage("ro", "contradicts edit");
 	if (o->output && !o->edit)
 		return usage("output=", "needs edit");
@@ -312,7 +312,7 @@ static int check(const struct options *o, enum options_for what, bool said_ro)
 
 int options_parse(struct options *o, enum options_for what, int argc, char **argv)
 {
-	bool said_ro = false, only_positional = false;
+	bool given_ro = false, only_positional = false;
 	int r = 0;
 	memset(o, 0, sizeof(*o));
 	for (int i = 0; r == 0 && i < argc; i++) {
@@ -322,9 +322,9 @@ int options_parse(struct options *o, enum options_for what, int argc, char **arg
 		else if (strcmp(a, "--") == 0)
 			only_positional = true;
 		else if (strncmp(a, "-o", 2) == 0 && a[2])
-			r = parse_words(o, what, a + 2, &said_ro);
+			r = parse_words(o, what, a + 2, &given_ro);
 		else if (strcmp(a, "-o") == 0)
-			r = ++i < argc ? parse_words(o, what, argv[i], &said_ro)
+			r = ++i < argc ? parse_words(o, what, argv[i], &given_ro)
 				       : usage("-o", "needs a list of options behind it");
 		else if (what == OPTIONS_RECOVER && strcmp(a, "--allow-empty") == 0)
 			o->allow_empty = true;
@@ -333,21 +333,16 @@ int options_parse(struct options *o, enum options_for what, int argc, char **arg
 		else
 			r = usage(a, "unknown option (see safetensorfs --help)");
 	}
-	return r ? r : check(o, what, said_ro);
+	return r ? r : check(o, what, given_ro);
 }
 
 void options_free(struct options *o)
 {
 	free(o->source);
 	free(o->mountpoint);
-	free(o->said_source);
-	free(o->said_mountpoint);
+	free(o->given_source);
+	free(o->given_mountpoint);
 	free(o->staging);
 	free(o->output);
 	sft_buf_free(&o->fuse);
-}
-
-unsigned options_flags(const struct options *o)
-{
-	return (o->partial ? SFT_PARTIAL : 0) | (o->layout == TREE_FILES ? SFT_SAME_NAMES : 0);
 }

@@ -6,7 +6,7 @@
  */
 #include "compare.h"
 
-#include "sidecar.h"
+#include "npy_widen.h"
 
 #include <endian.h>
 #include <float.h>

@@ -1,5 +1,11 @@
 /* array.c - a .npy file that was written becomes a tensor */
-#include "edit.h"
+#include "array.h"
+
+#include "bytes.h"
+#include "draft.h"
+#include "npy.h"
+#include "npy_parse.h"
+#include "shown.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,8 +1,10 @@
 /* commit_edits.c - committing a mount's edits */
 #include "commit_edits.h"
 
-#include "edit.h"
 #include "log.h"
+#include "merged_file.h"
+#include "shown.h"
+#include "step.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -111,6 +113,16 @@ static void say_what_remains(const struct fs *fs, bool ending)
 		 staging ? " -o staging=" : "", staging ? staging : "");
 }
 
+/* After a commit sidecars that were hidden come back. Under the exclusive lock. */
+static void show_sidecars(struct fs *fs)
+{
+	for (uint32_t i = 0; i < tree_count(fs->tree); i++) {
+		const struct tree_entry *e = tree_entry(fs->tree, i);
+		if (e->flags & TREE_SIDECAR_HIDDEN)
+			tree_set_flags(fs->tree, i, (uint8_t)(e->flags & ~TREE_SIDECAR_HIDDEN));
+	}
+}
+
 int fs_commit(struct fs *fs, bool allow_empty, struct sft_error *err)
 {
 	struct sft_error e = { 0 };
@@ -135,7 +147,7 @@ int fs_commit(struct fs *fs, bool allow_empty, struct sft_error *err)
 	if (r == 0) {
 		sft_overlay_adopt(fs->overlay);
 		fs_merged_drop(fs);
-		edit_after_commit(fs);
+		show_sidecars(fs);
 	}
 	keep_result(fs, r, &e);
 	pthread_rwlock_unlock(&fs->lock);
@@ -152,21 +164,16 @@ int fs_commit(struct fs *fs, bool allow_empty, struct sft_error *err)
 	return r < 0 ? sft_fail(err, -r, "%s", e.msg) : 0;
 }
 
-void fs_last_commit(const struct fs *fs, struct sft_buf *json)
+void edit_drop_scratch(struct fs *fs)
 {
-	char when[32];
-	struct tm tm;
-	if (fs->last_commit == FS_COMMIT_NONE) {
-		sft_buf_printf(json, "null");
-		return;
+	struct edit_step s = { 0 };
+	for (uint32_t id = 0; id < sft_overlay_count(fs->overlay); id++) {
+		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
+		if (e->live && e->scratch)
+			edit_step_add(&s, (struct sft_change){ .kind = SFT_REMOVE, .id = id });
 	}
-	gmtime_r(&fs->last_commit_time, &tm);
-	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
-	sft_buf_printf(json, "{ \"result\": \"%s\", \"time\": \"%s\", \"error\": ",
-		       fs->last_commit == FS_COMMITTED ? "committed" : "failed", when);
-	if (fs->last_commit == FS_COMMITTED)
-		sft_buf_printf(json, "null");
-	else
-		sft_buf_json(json, fs->last_commit_error, strlen(fs->last_commit_error));
-	sft_buf_printf(json, " }");
+	int r = edit_step_make(fs, &s, NULL);
+	if (r < 0)
+		log_warning(fs->opt->source, "scratch files are not dropped: %s", strerror(-r));
+	edit_step_free(&s);
 }

@@ -2,8 +2,8 @@
  * commit_edits.h - committing a mount's edits, whoever asks for it: the control file, a signal,
  * unmounting
  */
-#ifndef COMMIT_H
-#define COMMIT_H
+#ifndef COMMIT_EDITS_H
+#define COMMIT_EDITS_H
 
 #include "state.h"
 
@@ -16,7 +16,7 @@ int fs_commit(struct fs *fs, bool allow_empty, struct sft_error *err);
 /* Whether a text that was written to the control file has the word that asks for that. */
 bool fs_commit_allows_empty(const char *text, size_t len);
 
-/* The value of `last_commit` in status. Under the shared lock. */
-void fs_last_commit(const struct fs *fs, struct sft_buf *json);
+/* Scratch files are kept while mounted, and no longer: all of them go, in one step. */
+void edit_drop_scratch(struct fs *fs);
 
 #endif

@@ -1,127 +1,17 @@
-/*
- * draft.c - sidecars, metadata and .npy files while they are written
- *
- * Such a file means something only when it is complete, so what is written to it gathers in a
- * draft, a scratch file of the overlay without a name. When the file is closed, or when any file is
- * renamed onto the name, edit_apply() validates the bytes and makes the change; bad bytes change
- * nothing.
- */
-#include "edit.h"
+/* content.c - complete bytes of a sidecar, metadata or .npy file become what they say */
+#include "content.h"
+
+#include "array.h"
+#include "draft.h"
+#include "inodes.h"
 #include "log.h"
-#include "names.h"
+#include "mount_tree.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SIDECAR_MAX (16u << 20) /* bytes; a shape of a million dimensions would fit */
-
-static bool strip(const char *name, size_t len, const char *suffix, size_t *base)
-{
-	size_t n = strlen(suffix);
-	if (len < n || memcmp(name + len - n, suffix, n) != 0)
-		return false;
-	*base = len - n;
-	return true;
-}
-
-/* The tensor's or scratch file's entry of exactly this name, or TREE_NO_ENTRY. */
-static uint32_t find_entry(const struct fs *fs, uint64_t parent, const char *name, size_t len)
-{
-	uint64_t ino = tree_lookup(fs->tree, parent, name, len);
-	return ino && tree_ino_kind(ino) == TREE_TENSOR ? tree_ino_entry(ino) : TREE_NO_ENTRY;
-}
-
-void edit_classify(const struct fs *fs, uint64_t parent, const char *name, struct edit_name *out)
-{
-	size_t len = strlen(name), base;
-	bool root = parent == tree_ino(TREE_ROOT, TREE_DIR);
-	*out = (struct edit_name){ TARGET_TENSOR, tree_ino_entry(parent), len, TREE_NO_ENTRY };
-	/* With layout=files a tensor's directory says its shard, and the root is none. */
-	if (tree_ino_kind(parent) != TREE_DIR || (root && strcmp(name, ".safetensorfs") == 0) ||
-	    (root && fs->opt->layout == TREE_FILES)) {
-		out->target = TARGET_FORBIDDEN;
-		return;
-	}
-	if (name_is_scratch(name, len)) {
-		out->target = TARGET_SCRATCH;
-	} else if (strcmp(name, "__metadata__.json") == 0) {
-		out->target =
-			root || fs->opt->layout == TREE_FILES ? TARGET_METADATA : TARGET_FORBIDDEN;
-		return;
-	} else if (strip(name, len, ".json", &base)) {
-		out->target = TARGET_SIDECAR;
-		out->base_len = base;
-	} else if (strip(name, len, ".f32.npy", &base) &&
-		   find_entry(fs, parent, name, base) != TREE_NO_ENTRY &&
-		   find_entry(fs, parent, name, len - 4) == TREE_NO_ENTRY) {
-		out->target = TARGET_F32;
-		out->base_len = base;
-	} else if (strip(name, len, ".npy", &base)) {
-		out->target = TARGET_NPY;
-		out->base_len = base;
-	}
-	out->entry = find_entry(fs, parent, name, out->base_len);
-}
-
-uint32_t edit_shard(const struct fs *fs, uint32_t parent)
-{
-	return fs->opt->layout == TREE_FILES ? tree_entry(fs->tree, parent)->id : SFT_SHARD_AUTO;
-}
-
-int edit_overlay_name(const struct fs *fs, const struct edit_name *name, const char *file_name,
-		      struct sft_buf *out)
-{
-	int r = 0;
-	if (name->target == TARGET_SCRATCH)
-		edit_scratch_key(fs, name->parent, file_name, name->base_len, out);
-	else
-		r = tree_tensor_name(fs->tree, name->parent, file_name, name->base_len, out);
-	return r == 0 && out->failed ? -ENOMEM : r;
-}
-
-int edit_draft_new(struct fs *fs, const struct sft_buf *text, uint32_t *draft)
-{
-	char key[EDIT_KEY_MAX];
-	uint32_t id;
-	int r = sft_overlay_create(fs->overlay, key, edit_hidden_key(fs, key), true, SFT_SHARD_AUTO,
-				   &id, NULL);
-	if (r < 0)
-		return r;
-	if (text && text->len)
-		r = sft_overlay_write(fs->overlay, id, text->data, text->len, 0, NULL);
-	if (r < 0)
-		edit_draft_drop(fs, id);
-	else
-		*draft = id;
-	return r;
-}
-
-/* Where even that fails it goes with the mount, as all scratch files do. */
-void edit_draft_drop(struct fs *fs, uint32_t draft)
-{
-	sft_overlay_remove(fs->overlay, draft, NULL);
-}
-
-/* All bytes of an overlay file, into malloced memory. */
-static int read_whole(const struct fs *fs, uint32_t id, uint64_t max, char **out, size_t *len,
-		      struct sft_error *err)
-{
-	uint64_t n = sft_overlay_entry(fs->overlay, id)->nbytes;
-	if (n > max)
-		return sft_fail(err, EINVAL, "has %llu bytes, above %llu", (unsigned long long)n,
-				(unsigned long long)max);
-	*len = (size_t)n;
-	*out = malloc(*len + 1);
-	if (!*out)
-		return -ENOMEM;
-	int r = fs_tensor_read(fs, id, *out, *len, 0);
-	if (r < 0) {
-		free(*out);
-		*out = NULL;
-	}
-	return r;
-}
 
 /* ---- sidecars ---- */
 
@@ -179,7 +69,7 @@ static int apply_sidecar(struct fs *fs, const struct edit_name *name, const char
 	enum sft_dtype dtype;
 	uint64_t *shape = NULL, nbytes;
 	uint32_t rank;
-	int r = read_whole(fs, from, SIDECAR_MAX, &text, &len, err);
+	int r = edit_read_whole(fs, from, SIDECAR_MAX, &text, &len, err);
 	if (r == 0)
 		r = sft_sidecar_parse(text, len, &dtype, &shape, &rank, err);
 	if (r == 0 && sft_shape_nbytes(dtype, shape, rank, &nbytes, err) < 0)
@@ -245,7 +135,7 @@ static int apply_metadata(struct fs *fs, uint32_t parent, uint32_t from, struct 
 	struct sft_metadata metadata = { 0 };
 	char *text = NULL;
 	size_t len = 0;
-	int r = read_whole(fs, from, SFT_HEADER_MAX, &text, &len, err);
+	int r = edit_read_whole(fs, from, SFT_HEADER_MAX, &text, &len, err);
 	if (r < 0)
 		return r;
 	if (sft_checkpoint_is_directory(fs_checkpoint(fs)) && fs->opt->layout != TREE_FILES) {
@@ -287,7 +177,7 @@ static int put_in_place(struct fs *fs, const struct edit_name *name, const char 
 		shard = e->shard;
 		flags = tree_entry(fs->tree, old)->flags;
 		edit_step_remove(fs, step, old);
-		r = edit_inherit_reserve(fs, old);
+		r = fs_inode_inherit_reserve(fs, old);
 	}
 	if (r == 0)
 		r = tree_reserve(fs->tree, file_name, name->base_len, &room);
@@ -300,7 +190,7 @@ static int put_in_place(struct fs *fs, const struct edit_name *name, const char 
 			tree_supersede(fs->tree, old, *entry);
 		tree_put(fs->tree, name->parent, &room, flags, id);
 		if (old != TREE_NO_ENTRY)
-			edit_inherit(fs, old, *entry);
+			fs_inode_inherit(fs, old, *entry);
 	}
 	tree_room_free(&room);
 	sft_buf_free(&full);
@@ -351,119 +241,5 @@ int edit_apply(struct fs *fs, const struct edit_name *name, const char *file_nam
 	/* The errno that the program gets cannot say what is wrong with the text. */
 	if (r < 0)
 		log_error(file_name, "not taken: %s", err.errnum ? err.msg : strerror(-r));
-	return r;
-}
-
-/* ---- a handle's draft ---- */
-
-static int view_content(struct fs *fs, const struct edit_handle *h, struct sft_buf *out)
-{
-	if (tree_ino_kind(h->ino) != TREE_NPY) {
-		sft_buf_add(out, h->text.data, h->text.len);
-		return out->failed ? -ENOMEM : 0;
-	}
-	fs_npy_head(fs, h->ino, out);
-	return out->failed ? -ENOMEM : 0;
-}
-
-/* Behind the header of a .npy come the tensor's bytes. */
-static int copy_tensor(struct fs *fs, uint32_t from, uint32_t to, uint64_t at)
-{
-	uint64_t n = fs_tensor_nbytes(fs, from);
-	size_t piece = 1u << 20;
-	char *buf = malloc(piece);
-	int r = buf ? 0 : -ENOMEM;
-	for (uint64_t done = 0; r == 0 && done < n; done += piece) {
-		size_t k = n - done < piece ? (size_t)(n - done) : piece;
-		r = fs_tensor_read(fs, from, buf, k, done);
-		if (r == 0)
-			r = sft_overlay_write(fs->overlay, to, buf, k, at + done, NULL);
-	}
-	free(buf);
-	return r;
-}
-
-int edit_draft_need(struct fs *fs, struct edit_handle *h, bool empty)
-{
-	struct sft_buf text = { 0 };
-	int r = 0;
-	if (h->draft != SFT_NO_ID)
-		return 0;
-	if (!empty)
-		r = view_content(fs, h, &text);
-	uint32_t draft;
-	if (r == 0)
-		r = edit_draft_new(fs, &text, &draft);
-	size_t head = text.len;
-	sft_buf_free(&text);
-	if (r < 0)
-		return r;
-	if (!empty && tree_ino_kind(h->ino) == TREE_NPY)
-		r = copy_tensor(fs, edit_id(fs, h->ino), draft, head);
-	if (r < 0)
-		edit_draft_drop(fs, draft);
-	else
-		h->draft = draft;
-	return r;
-}
-
-/* What is to become of the handle's draft: the view's name, as it is now. */
-static void draft_name(const struct fs *fs, const struct edit_handle *h, struct edit_name *name,
-		       char file_name[TREE_NAME_MAX + 1])
-{
-	const struct tree_entry *e = tree_entry(fs->tree, h->entry);
-	enum tree_kind kind = h->target == TARGET_SIDECAR    ? TREE_SIDECAR
-			      : h->target == TARGET_METADATA ? TREE_METADATA
-							     : TREE_NPY;
-	if (h->pending && h->entry == tree_ino_entry(h->ino)) {
-		/* Of no tensor yet, when it was opened. */
-		tree_name(fs->tree, h->ino, file_name);
-		edit_classify(fs, tree_ino(e->parent, TREE_DIR), file_name, name);
-		return;
-	}
-	tree_name(fs->tree, tree_ino(h->entry, kind), file_name);
-	*name = (struct edit_name){ h->target, e->parent, e->name_len, h->entry };
-	if (kind == TREE_METADATA)
-		*name = (struct edit_name){ h->target, h->entry, strlen(file_name), TREE_NO_ENTRY };
-}
-
-/* What is there of it says nothing about what was meant. */
-static int not_whole(struct edit_handle *h, const char *file_name)
-{
-	if (!h->failure_logged)
-		log_error(file_name, "not taken: it could not be written whole: %s",
-			  strerror(-h->failed));
-	h->failure_logged = true;
-	return h->failed;
-}
-
-int edit_draft_apply(struct fs *fs, struct edit_handle *h)
-{
-	struct edit_name name;
-	char file_name[TREE_NAME_MAX + 1];
-	struct edit_step step = { 0 };
-	uint32_t own = tree_ino_entry(h->ino), entry;
-	uint32_t from = h->pending ? tree_entry(fs->tree, own)->id : h->draft;
-	if (!h->changed || (from == SFT_NO_ID && !h->failed))
-		return 0;
-	h->entry = tree_now(fs->tree, h->entry);
-	if (tree_entry(fs->tree, h->entry)->flags & TREE_DEAD)
-		return 0; /* removed meanwhile, by somebody else */
-	draft_name(fs, h, &name, file_name);
-	if (!edit_target_is_view(name.target))
-		return 0; /* renamed to what is no view's name, so it is that file */
-	if (h->failed)
-		return not_whole(h, file_name);
-	/* From now on the name belongs to the view of the tensor that there is now. */
-	bool stands_in = h->pending && h->entry == own;
-	if (stands_in)
-		edit_step_remove(fs, &step, own);
-	/* While it is bad each flush says so: one descriptor of several may be the one that nobody
-	 * asks. */
-	int r = edit_apply(fs, &name, file_name, from, &step, &entry);
-	edit_step_free(&step);
-	h->changed = r < 0;
-	if (r == 0 && stands_in)
-		tree_supersede(fs->tree, own, entry);
 	return r;
 }

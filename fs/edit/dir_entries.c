@@ -1,12 +1,21 @@
 /*
- * edit_name.c - names of an edit mount: unlink, rename, mkdir, rmdir
+ * dir_entries.c - names of an edit mount: unlink, rename, mkdir, rmdir
  *
  * A file that is renamed onto the name of a view (sidecar, metadata, .npy) is read as that view, as
  * if it had been written there and closed: so do sed -i, rsync and many editors save. A view that
  * is renamed away leaves a file with its text behind, as an editor's backup.
  */
 #include "edit.h"
+
+#include "classify.h"
+#include "content.h"
+#include "draft.h"
+#include "inodes.h"
+#include "keys.h"
+#include "mount_tree.h"
 #include "names.h"
+#include "node.h"
+#include "step.h"
 
 #include <errno.h>
 #include <linux/fs.h>
@@ -118,7 +127,7 @@ static int move_onto_view(struct fs *fs, uint32_t entry, const struct target *t,
 static int rename_file(struct fs *fs, uint32_t entry, const struct target *t,
 		       struct edit_step *step)
 {
-	if (edit_target_is_view(t->name.target))
+	if (edit_target_is_drafted(t->name.target))
 		return move_onto_view(fs, entry, t, step);
 	return move_there(fs, tree_entry(fs->tree, entry)->id, entry, t, step);
 }
@@ -137,7 +146,7 @@ static int rename_view(struct fs *fs, uint64_t ino, const struct target *t, stru
 		return r;
 	if (is_metadata)
 		edit_step_no_metadata(fs, step, tree_ino_entry(ino));
-	if (edit_target_is_view(t->name.target)) {
+	if (edit_target_is_drafted(t->name.target)) {
 		edit_step_add(step, (struct sft_change){ .kind = SFT_REMOVE, .id = draft });
 		r = edit_apply(fs, &t->name, t->file_name, draft, step, &made);
 	} else {
@@ -169,7 +178,7 @@ struct prefixes {
 static int prefixes_of(const struct fs *fs, uint32_t parent, const char *name, size_t len,
 		       struct prefixes *out)
 {
-	edit_scratch_key(fs, parent, name, len, &out->scratch);
+	fs_key_path(fs, parent, name, len, &out->scratch);
 	sft_buf_add(&out->scratch, "/", 1);
 	return out->scratch.failed ? -ENOMEM
 				   : tree_dir_prefix(fs->tree, parent, name, len, &out->tensor);
@@ -320,9 +329,9 @@ static int make_directory(struct fs *fs, uint64_t parent, const char *name, uint
 	if (!valid_directory_name(name))
 		return -EINVAL;
 	*ino = tree_ino(tree_count(fs->tree), TREE_DIR);
-	return edit_node(fs, *ino) ? tree_add(fs->tree, tree_ino_entry(parent), name, len,
-					      TREE_IS_DIR, SFT_NO_ID, NULL)
-				   : -ENOMEM;
+	return fs_inode(fs, *ino) ? tree_add(fs->tree, tree_ino_entry(parent), name, len,
+					     TREE_IS_DIR, SFT_NO_ID, NULL)
+				  : -ENOMEM;
 }
 
 int edit_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode, uid_t uid, gid_t gid,
@@ -331,7 +340,7 @@ int edit_mkdir(struct fs *fs, uint64_t parent, const char *name, mode_t mode, ui
 	fs_change_begin(fs);
 	int r = make_directory(fs, parent, name, ino);
 	if (r == 0)
-		edit_set_owner(fs, edit_node(fs, *ino), mode, uid, gid);
+		fs_inode_set_owner(fs, fs_inode(fs, *ino), mode, uid, gid);
 	fs_change_end(fs);
 	return r;
 }

@@ -1,5 +1,13 @@
-/* edit_open.c - opening, creating and releasing the files of an edit mount */
+/* open_file.c - opening, creating and releasing the files of an edit mount */
 #include "edit.h"
+
+#include "classify.h"
+#include "gather.h"
+#include "inodes.h"
+#include "mount_tree.h"
+#include "node.h"
+#include "shown.h"
+#include "step.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,14 +23,14 @@ static bool is_orphan(const struct fs *fs, const struct tree_entry *e)
 }
 
 /* What a handle leaves behind: its draft, the stand-in for a view, the bytes of a removed file. */
-static void tidy_up(struct fs *fs, struct edit_handle *h)
+static void tidy_up(struct fs *fs, struct fs_handle *h)
 {
 	struct edit_step step = { 0 };
 	uint32_t draft = h->draft, entry = tree_ino_entry(h->ino);
 	enum tree_kind kind = tree_ino_kind(h->ino);
 	bool pending = h->pending;
 	fs_change_begin(fs);
-	bool last = edit_handle_free(fs, h);
+	bool last = fs_handle_free(fs, h);
 	const struct tree_entry *e = tree_entry(fs->tree, entry);
 	bool stands_in = pending && !(e->flags & TREE_DEAD);
 	if (draft != SFT_NO_ID)
@@ -40,7 +48,7 @@ static void tidy_up(struct fs *fs, struct edit_handle *h)
 	fs_change_end(fs);
 }
 
-void edit_release(struct fs *fs, struct edit_handle *h)
+void edit_release(struct fs *fs, struct fs_handle *h)
 {
 	bool needs_change = h->draft != SFT_NO_ID || h->pending;
 	/* Stored through a mapping, so no flush followed. */
@@ -52,7 +60,7 @@ void edit_release(struct fs *fs, struct edit_handle *h)
 	/* A commit holds `edit` for long; who has only read need not wait for it. Under the lock:
 	 * who removes the file must see that it is not open any more. */
 	if (!needs_change)
-		edit_handle_free(fs, h);
+		fs_handle_free(fs, h);
 	fs_unlock(fs);
 	if (needs_change)
 		tidy_up(fs, h);
@@ -60,15 +68,15 @@ void edit_release(struct fs *fs, struct edit_handle *h)
 
 /* ---- open ---- */
 
-static int truncate_on_open(struct fs *fs, struct edit_handle *h)
+static int truncate_on_open(struct fs *fs, struct fs_handle *h)
 {
 	int r = 0;
 	fs_change_begin(fs);
 	if (tree_ino_kind(h->ino) == TREE_TENSOR) {
-		r = sft_overlay_truncate(fs->overlay, edit_id(fs, h->ino), 0, NULL);
+		r = sft_overlay_truncate(fs->overlay, fs_tensor_id(fs, h->ino), 0, NULL);
 		if (r == 0)
-			edit_touch(fs, h->node);
-	} else if (edit_is_view(h->ino)) {
+			fs_inode_touch(fs, h->node);
+	} else if (edit_is_drafted(h->ino)) {
 		r = edit_draft_need(fs, h, true);
 	}
 	fs_change_end(fs);
@@ -85,18 +93,18 @@ static int open_error(uint64_t ino, bool writable)
 	return 0;
 }
 
-int edit_open(struct fs *fs, uint64_t ino, int flags, struct edit_handle **out)
+int edit_open(struct fs *fs, uint64_t ino, int flags, struct fs_handle **out)
 {
 	bool writable = (flags & O_ACCMODE) != O_RDONLY;
 	int r = open_error(ino, writable);
 	if (r < 0)
 		return r;
-	struct edit_handle *h = edit_handle_new(fs, ino, writable);
+	struct fs_handle *h = fs_handle_new(fs, ino, writable);
 	if (!h)
 		return -ENOMEM;
 	fs_read_lock(fs);
 	r = fs_node_check(fs, ino);
-	if (r == 0 && !edit_handle_fits(fs, h))
+	if (r == 0 && !fs_handle_fits(fs, h))
 		r = -ESTALE;
 	if (r == 0 && fs_node_text(fs, ino, &h->text) && h->text.failed)
 		r = -ENOMEM;
@@ -114,18 +122,18 @@ int edit_open(struct fs *fs, uint64_t ino, int flags, struct edit_handle **out)
 
 /* A tensor's or scratch file, with the handle that has it open. */
 static int create_file(struct fs *fs, const struct edit_name *name, const char *file_name,
-		       struct edit_handle **out)
+		       struct fs_handle **out)
 {
 	bool scratch = name->target == TARGET_SCRATCH;
 	struct sft_buf full = { 0 };
 	struct tree_room room = { 0 };
-	struct edit_handle *h = NULL;
+	struct fs_handle *h = NULL;
 	uint32_t id;
 	int r = edit_overlay_name(fs, name, file_name, &full);
 	if (r == 0)
 		r = tree_reserve(fs->tree, file_name, name->base_len, &room);
 	if (r == 0) {
-		h = edit_handle_new(fs, tree_ino(tree_count(fs->tree), TREE_TENSOR), true);
+		h = fs_handle_new(fs, tree_ino(tree_count(fs->tree), TREE_TENSOR), true);
 		r = h ? 0 : -ENOMEM;
 	}
 	if (r == 0)
@@ -136,7 +144,7 @@ static int create_file(struct fs *fs, const struct edit_name *name, const char *
 		tree_put(fs->tree, name->parent, &room, scratch ? TREE_SCRATCH : 0, id);
 		*out = h;
 	} else if (h) {
-		edit_handle_free(fs, h);
+		fs_handle_free(fs, h);
 	}
 	tree_room_free(&room);
 	sft_buf_free(&full);
@@ -146,7 +154,7 @@ static int create_file(struct fs *fs, const struct edit_name *name, const char *
 /* What stands for a view that has no tensor yet. Whether the name is a good one is said now, not at
  * the end. */
 static int create_pending(struct fs *fs, const struct edit_name *name, const char *file_name,
-			  struct edit_handle **out)
+			  struct fs_handle **out)
 {
 	struct edit_name file = { TARGET_SCRATCH, name->parent, strlen(file_name), TREE_NO_ENTRY };
 	struct sft_buf full = { 0 };
@@ -156,22 +164,22 @@ static int create_pending(struct fs *fs, const struct edit_name *name, const cha
 		r = create_file(fs, &file, file_name, out);
 	if (r == 0) {
 		(*out)->pending = true;
-		(*out)->target = name->target;
+		(*out)->kind = name->target == TARGET_NPY ? TREE_NPY : TREE_SIDECAR;
 	}
 	return r;
 }
 
 /* The metadata, a sidecar that was hidden, or the .npy of a tensor. */
-static int create_view(struct fs *fs, uint64_t ino, struct edit_handle **out)
+static int create_view(struct fs *fs, uint64_t ino, struct fs_handle **out)
 {
 	uint32_t entry = tree_ino_entry(ino);
 	uint8_t flags = tree_entry(fs->tree, entry)->flags;
-	struct edit_handle *h = edit_handle_new(fs, ino, true);
+	struct fs_handle *h = fs_handle_new(fs, ino, true);
 	if (!h)
 		return -ENOMEM;
 	int r = edit_draft_need(fs, h, true);
 	if (r < 0) {
-		edit_handle_free(fs, h);
+		fs_handle_free(fs, h);
 		return r;
 	}
 	if (tree_ino_kind(ino) == TREE_METADATA)
@@ -183,7 +191,7 @@ static int create_view(struct fs *fs, uint64_t ino, struct edit_handle **out)
 }
 
 static int create_node(struct fs *fs, uint64_t parent, const char *file_name,
-		       struct edit_handle **out)
+		       struct fs_handle **out)
 {
 	struct edit_name name;
 	if (tree_lookup(fs->tree, parent, file_name, strlen(file_name)))
@@ -209,12 +217,12 @@ static int create_node(struct fs *fs, uint64_t parent, const char *file_name,
 }
 
 int edit_create(struct fs *fs, uint64_t parent, const char *name, mode_t mode, uid_t uid, gid_t gid,
-		struct edit_handle **out)
+		struct fs_handle **out)
 {
 	fs_change_begin(fs);
 	int r = create_node(fs, parent, name, out);
 	if (r == 0)
-		edit_set_owner(fs, (*out)->node, mode, uid, gid);
+		fs_inode_set_owner(fs, (*out)->node, mode, uid, gid);
 	fs_change_end(fs);
 	return r;
 }

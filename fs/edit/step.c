@@ -1,5 +1,7 @@
-/* edit_step.c - the changes of the overlay that one request makes, as one */
-#include "edit.h"
+/* step.c - the changes of the overlay that one request makes, as one */
+#include "step.h"
+
+#include "handles.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,7 +36,7 @@ void edit_step_remove(struct fs *fs, struct edit_step *s, uint32_t entry)
 {
 	uint32_t id = tree_entry(fs->tree, entry)->id;
 	const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-	if (!edit_is_open(fs, entry)) {
+	if (!fs_is_open(fs, entry)) {
 		edit_step_add(s, (struct sft_change){ .kind = SFT_REMOVE, .id = id });
 		return;
 	}
@@ -44,7 +46,7 @@ void edit_step_remove(struct fs *fs, struct edit_step *s, uint32_t entry)
 	edit_step_add(s, (struct sft_change){ .kind = SFT_RENAME,
 					      .id = id,
 					      .name = key,
-					      .name_len = edit_hidden_key(fs, key),
+					      .name_len = fs_key_hidden(fs, key),
 					      .scratch = true,
 					      .shard = SFT_SHARD_AUTO });
 }

@@ -1,18 +1,24 @@
 /*
- * edit_write.c - what is done with open files: write, truncate, attributes, flush, fsync
+ * write_file.c - what is done with open files: write, truncate, attributes, flush, fsync
  *
  * When a write returns, the edit is in the staging directory. What is written to a sidecar,
  * metadata or .npy file goes to a draft instead, and counts from flush, fsync or a rename on
- * (draft.c).
+ * (gather.c).
  *
  * What reaches the user: errors of write, flush and fsync do, those of release do not; so all work
  * is done before release.
  */
 #include "edit.h"
 
+#include "classify.h"
+#include "gather.h"
+#include "inodes.h"
+#include "node.h"
+#include "shown.h"
+
 #include <errno.h>
 
-static void set_unflushed(struct fs *fs, struct edit_handle *h, bool unflushed)
+static void set_unflushed(struct fs *fs, struct fs_handle *h, bool unflushed)
 {
 	pthread_mutex_lock(&fs->edits->lock);
 	h->unflushed = unflushed;
@@ -23,9 +29,9 @@ static void set_unflushed(struct fs *fs, struct edit_handle *h, bool unflushed)
 
 /* How a change of what gathers for a view ended: until it is empty again, one that failed is why
  * it is not whole. */
-static void note_draft(struct edit_handle *h, int r, bool emptied)
+static void note_draft(struct fs_handle *h, int r, bool emptied)
 {
-	if (!edit_is_view(h->ino) && !h->pending)
+	if (!edit_is_drafted(h->ino) && !h->pending)
 		return;
 	if (r == 0 && emptied) {
 		h->failed = 0;
@@ -35,22 +41,22 @@ static void note_draft(struct edit_handle *h, int r, bool emptied)
 	}
 }
 
-static int write_bytes(struct fs *fs, struct edit_handle *h, const char *buf, size_t size,
+static int write_bytes(struct fs *fs, struct fs_handle *h, const char *buf, size_t size,
 		       uint64_t offset)
 {
-	bool view = edit_is_view(h->ino);
+	bool view = edit_is_drafted(h->ino);
 	int r = view ? edit_draft_need(fs, h, false) : 0;
 	if (r == 0)
-		r = sft_overlay_write(fs->overlay, view ? h->draft : edit_id(fs, h->ino), buf, size,
-				      offset, NULL);
+		r = sft_overlay_write(fs->overlay, view ? h->draft : fs_tensor_id(fs, h->ino), buf,
+				      size, offset, NULL);
 	h->changed = true;
 	note_draft(h, r, false);
 	if (!view)
-		edit_touch(fs, h->node);
+		fs_inode_touch(fs, h->node);
 	return r;
 }
 
-int edit_write(struct fs *fs, struct edit_handle *h, const char *buf, size_t size, uint64_t offset)
+int edit_write(struct fs *fs, struct fs_handle *h, const char *buf, size_t size, uint64_t offset)
 {
 	fs_change_begin(fs);
 	int r = write_bytes(fs, h, buf, size, offset);
@@ -59,23 +65,23 @@ int edit_write(struct fs *fs, struct edit_handle *h, const char *buf, size_t siz
 	return r;
 }
 
-static int set_size(struct fs *fs, uint64_t ino, uint64_t size, struct edit_handle *h)
+static int set_size(struct fs *fs, uint64_t ino, uint64_t size, struct fs_handle *h)
 {
 	if (tree_ino_kind(ino) == TREE_COMMIT)
 		return 0; /* `echo >` truncates */
 	if (tree_ino_kind(ino) == TREE_TENSOR) {
-		struct edit_node *n = h ? h->node : edit_node(fs, ino);
-		int r = n ? sft_overlay_truncate(fs->overlay, edit_id(fs, ino), size, NULL)
+		struct fs_inode *n = h ? h->node : fs_inode(fs, ino);
+		int r = n ? sft_overlay_truncate(fs->overlay, fs_tensor_id(fs, ino), size, NULL)
 			  : -ENOMEM;
 		if (r == 0)
-			edit_touch(fs, n);
+			fs_inode_touch(fs, n);
 		if (h) {
 			h->changed = true;
 			note_draft(h, r, size == 0);
 		}
 		return r;
 	}
-	if (!edit_is_view(ino) || !h)
+	if (!edit_is_drafted(ino) || !h)
 		return tree_ino_kind(ino) == TREE_F32 ? -EROFS : -EINVAL;
 	int r = edit_draft_need(fs, h, size == 0);
 	if (r == 0)
@@ -88,7 +94,7 @@ static int set_size(struct fs *fs, uint64_t ino, uint64_t size, struct edit_hand
 
 /* ---- attributes ---- */
 
-static void set_times(struct edit_node *n, const struct stat *attr, unsigned what,
+static void set_times(struct fs_inode *n, const struct stat *attr, unsigned what,
 		      const struct stat *now)
 {
 	if (!n->has_times) {
@@ -108,7 +114,7 @@ static int set_node(struct fs *fs, uint64_t ino, const struct stat *attr, unsign
 {
 	struct stat now;
 	int r = tree_ino_kind(ino) == TREE_MERGED ? -EPERM : fs_node_attr(fs, ino, &now);
-	struct edit_node *n = r == 0 ? edit_node(fs, ino) : NULL;
+	struct fs_inode *n = r == 0 ? fs_inode(fs, ino) : NULL;
 	if (!n)
 		return r < 0 ? r : -ENOMEM;
 	pthread_mutex_lock(&fs->edits->lock);
@@ -128,7 +134,7 @@ static int set_node(struct fs *fs, uint64_t ino, const struct stat *attr, unsign
 }
 
 int edit_set_attr(struct fs *fs, uint64_t ino, const struct stat *attr, unsigned what,
-		  struct edit_handle *h)
+		  struct fs_handle *h)
 {
 	fs_change_begin(fs);
 	int r = fs_node_check(fs, ino);
@@ -142,7 +148,7 @@ int edit_set_attr(struct fs *fs, uint64_t ino, const struct stat *attr, unsigned
 	return r;
 }
 
-int edit_attr(struct fs *fs, uint64_t ino, const struct edit_handle *h, struct stat *st)
+int edit_attr(struct fs *fs, uint64_t ino, const struct fs_handle *h, struct stat *st)
 {
 	int r = fs_node_attr(fs, ino, st);
 	if (r == 0 && h && h->draft != SFT_NO_ID)
@@ -152,7 +158,7 @@ int edit_attr(struct fs *fs, uint64_t ino, const struct edit_handle *h, struct s
 
 /* ---- flush, fsync ---- */
 
-int edit_finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
+int edit_finish_writing(struct fs *fs, struct fs_handle *h, bool sync)
 {
 	int r = 0;
 	fs_change_begin(fs);
@@ -166,7 +172,7 @@ int edit_finish_writing(struct fs *fs, struct edit_handle *h, bool sync)
 	return r;
 }
 
-int edit_flush(struct fs *fs, struct edit_handle *h)
+int edit_flush(struct fs *fs, struct fs_handle *h)
 {
 	int r = h->writable ? edit_finish_writing(fs, h, false) : 0;
 	set_unflushed(fs, h, false);

@@ -5,6 +5,8 @@
  * array is the tree's current listing, or, in an edit mount, the one that opendir took: a listing
  * that is under way shows each name once, whatever happens meanwhile.
  */
+#include "merged_file.h"
+#include "node.h"
 #include "request.h"
 
 #include <errno.h>

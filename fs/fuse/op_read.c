@@ -9,7 +9,13 @@
  * the kernel. We never touch mapped bytes ourselves: where somebody has truncated the file the
  * writev fails and the reader gets EIO, while the daemon lives.
  */
+#include "bytes.h"
+#include "merged_file.h"
+#include "node.h"
+#include "npy_widen.h"
+#include "readahead.h"
 #include "request.h"
+#include "shown.h"
 
 #include <errno.h>
 #include <stdlib.h>

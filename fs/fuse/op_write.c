@@ -4,6 +4,7 @@
  * Concurrency: see state.h. What a request does is done by edit_*.c; here it is asked for, and
  * replied to.
  */
+#include "bytes.h"
 #include "commit_edits.h"
 #include "edit.h"
 #include "request.h"
@@ -15,14 +16,14 @@
 #include <string.h>
 #include <time.h>
 
-static struct edit_handle *handle_of(const struct fuse_file_info *fi)
+static struct fs_handle *handle_of(const struct fuse_file_info *fi)
 {
-	return (struct edit_handle *)(uintptr_t)fi->fh;
+	return (struct fs_handle *)(uintptr_t)fi->fh;
 }
 
 /* ---- open, create, release ---- */
 
-static void set_open_info(struct fs *fs, struct edit_handle *h, struct fuse_file_info *fi)
+static void set_open_info(struct fs *fs, struct fs_handle *h, struct fuse_file_info *fi)
 {
 	enum tree_kind kind = tree_ino_kind(h->ino);
 	/* The kernel knows of every change to a tensor's file; nobody tells it of one to a view. A
@@ -37,7 +38,7 @@ static void set_open_info(struct fs *fs, struct edit_handle *h, struct fuse_file
 static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	struct edit_handle *h;
+	struct fs_handle *h;
 	int r = edit_open(fs, ino, fi->flags, &h);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
@@ -54,7 +55,7 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name, mode_
 	struct fs *fs = fs_of(req);
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 	struct fuse_entry_param e;
-	struct edit_handle *h;
+	struct fs_handle *h;
 	int r = edit_create(fs, parent, name, mode, ctx->uid, ctx->gid, &h);
 	if (r < 0) {
 		fuse_reply_err(req, -r);
@@ -169,7 +170,7 @@ static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr, int to
 
 /* ---- read ---- */
 
-static void read_draft(fuse_req_t req, struct fs *fs, const struct edit_handle *h, size_t size,
+static void read_draft(fuse_req_t req, struct fs *fs, const struct fs_handle *h, size_t size,
 		       off_t offset)
 {
 	size_t done = 0;
@@ -185,7 +186,7 @@ static void read_draft(fuse_req_t req, struct fs *fs, const struct edit_handle *
 }
 
 /* From a copy: once the reply is on its way the reader may close, and the handle is gone. */
-static void read_text(fuse_req_t req, const struct edit_handle *h, size_t size, off_t offset)
+static void read_text(fuse_req_t req, const struct fs_handle *h, size_t size, off_t offset)
 {
 	struct sft_buf piece = { 0 };
 	if ((uint64_t)offset < h->text.len) {
@@ -200,7 +201,7 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 		    struct fuse_file_info *fi)
 {
 	struct fs *fs = fs_of(req);
-	const struct edit_handle *h = handle_of(fi);
+	const struct fs_handle *h = handle_of(fi);
 	bool has_bytes = fs_is_bytes(ino) || tree_ino_kind(ino) == TREE_F32;
 	fs_read_lock(fs);
 	bool drafted = h->draft != SFT_NO_ID;

@@ -6,7 +6,7 @@
  * other, for what lies behind it. Whether it is cold is told by a read of one byte that must not
  * wait; for cached bytes that is all that this costs.
  */
-#include "state.h"
+#include "readahead.h"
 
 #include <fcntl.h>
 

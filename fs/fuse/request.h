@@ -5,14 +5,11 @@
  * edit mounts answer, and session.c. What a request means for tree and overlay is done by what
  * state.h and edit.h declare.
  */
-#ifndef FS_H
-#define FS_H
+#ifndef REQUEST_H
+#define REQUEST_H
 
-#define FUSE_USE_VERSION 314
-
+#include "operations.h"
 #include "state.h"
-
-#include <fuse_lowlevel.h>
 
 /* What FUSE takes for "for ever". */
 #define FS_FOREVER 1e9
@@ -21,9 +18,6 @@ static inline struct fs *fs_of(fuse_req_t req)
 {
 	return fuse_req_userdata(req);
 }
-
-extern const struct fuse_lowlevel_ops fs_ops_read_only;
-extern const struct fuse_lowlevel_ops fs_ops_edit;
 
 /* ---- ops.c, ops_dir.c: reading ---- */
 

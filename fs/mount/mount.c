@@ -1,15 +1,15 @@
 /*
- * mount.c - the verb mount: words, processes, who waits for whom
+ * mount.c - the processes of a mount: who serves, who waits for whom
  *
  * Two processes. One serves; the other waits on a pipe for "mounted", asks the mount a first
  * question, and so knows that it answers. Daemonizing, the one that waits is the one that was
  * called, and its exit code is the answer; with -f it is a short-lived child. libfuse's own
  * daemonizing would return 0 before the work is done.
  */
-#include "cmd.h"
+#include "mount.h"
+
 #include "log.h"
 #include "mountpoint.h"
-#include "options.h"
 #include "session.h"
 
 #include <errno.h>
@@ -183,14 +183,14 @@ static int resolve_paths(struct options *o)
 		log_error(o->mountpoint, "%s", err.msg);
 		return -1;
 	}
-	o->said_mountpoint = o->mountpoint;
+	o->given_mountpoint = o->mountpoint;
 	o->mountpoint = mountpoint;
-	o->said_source = strdup(o->source);
-	return !o->said_source || make_absolute(&o->source) || make_absolute(&o->staging) ||
+	o->given_source = strdup(o->source);
+	return !o->given_source || make_absolute(&o->source) || make_absolute(&o->staging) ||
 	       make_absolute(&o->output);
 }
 
-static int mount_parsed(struct options *o)
+int mount_run(struct options *o)
 {
 	if (o->fake)
 		return 0;
@@ -199,39 +199,4 @@ static int mount_parsed(struct options *o)
 	if (resolve_paths(o) != 0)
 		return 1;
 	return o->foreground ? run_foreground(o) : run_daemon(o);
-}
-
-int cmd_mount(int argc, char **argv)
-{
-	struct options o;
-	int code = options_parse(&o, OPTIONS_MOUNT, argc, argv);
-	if (code == 0)
-		code = mount_parsed(&o);
-	options_free(&o);
-	return code;
-}
-
-/* Drop what mount(8) says to every helper and means nothing here. */
-int cmd_mount_helper(int argc, char **argv)
-{
-	struct options o;
-	bool fake = false;
-	int kept = 0;
-	for (int i = 0; i < argc; i++) {
-		const char *a = argv[i];
-		bool flags = a[0] == '-' && a[1] && strspn(a + 1, "sfnv") == strlen(a + 1);
-		if (flags)
-			fake = fake || strchr(a, 'f');
-		else if (strcmp(a, "-t") == 0 || strcmp(a, "-N") == 0)
-			i++;
-		else
-			argv[kept++] = argv[i];
-	}
-	int code = options_parse(&o, OPTIONS_MOUNT, kept, argv);
-	o.fake = fake;
-	o.from_mount = true;
-	if (code == 0)
-		code = mount_parsed(&o);
-	options_free(&o);
-	return code;
 }

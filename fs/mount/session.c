@@ -3,10 +3,12 @@
 
 #include "advice.h"
 #include "commit_edits.h"
-#include "edit.h"
-#include "request.h"
+#include "handles.h"
 #include "log.h"
+#include "mount_tree.h"
 #include "mountpoint.h"
+#include "operations.h"
+#include "signals.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +16,6 @@
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,9 +25,9 @@ static void warn_of_staged(const struct fs *fs)
 {
 	struct sft_error where = { 0 };
 	if (sft_staging_check(fs->opt->source, fs->opt->staging, &where) == -EPERM)
-		log_warning(fs->opt->said_source, "%s", where.msg);
+		log_warning(fs->opt->given_source, "%s", where.msg);
 	else if (sft_staging_exists(fs->opt->source, fs->opt->staging))
-		log_warning(fs->opt->said_source,
+		log_warning(fs->opt->given_source,
 			    "edits are staged and not committed%s%s; this mount shows the last "
 			    "committed state (safetensorfs recover commits them, discard drops "
 			    "them)",
@@ -37,13 +38,13 @@ static void say_warnings(const struct fs *fs)
 {
 	const char *line;
 	for (size_t i = 0; (line = sft_checkpoint_warning(fs_checkpoint(fs), i)); i++)
-		log_warning(fs->opt->said_source, "%s", line);
+		log_warning(fs->opt->given_source, "%s", line);
 	for (size_t i = 0; fs->overlay && (line = sft_overlay_note(fs->overlay, i)); i++)
-		log_info(fs->opt->said_source, "%s", line);
+		log_info(fs->opt->given_source, "%s", line);
 	if (!fs->overlay)
 		warn_of_staged(fs);
-	if (fs->opt->said_rw && !fs->opt->edit && !fs->opt->from_mount && isatty(STDERR_FILENO))
-		log_info(fs->opt->said_mountpoint, "mounted read-only; -o edit allows editing");
+	if (fs->opt->given_rw && !fs->opt->edit && !fs->opt->from_mount && isatty(STDERR_FILENO))
+		log_info(fs->opt->given_mountpoint, "mounted read-only; -o edit allows editing");
 }
 
 static int open_source(struct fs *fs, struct sft_error *err)
@@ -91,17 +92,6 @@ static int read_source_attr(struct fs *fs, struct sft_error *err)
 	mode_t read_bits = st.st_mode & 0444;
 	fs->dir_mode = read_bits | read_bits >> 2 | (fs->overlay ? st.st_mode & 0222 : 0);
 	return 0;
-}
-
-static int build_tree(struct fs *fs, struct sft_error *err)
-{
-	if (fs->overlay)
-		return edit_build_tree(fs, err);
-	struct tree_source source = fs_tree_source(fs);
-	int r = tree_build(fs->opt->layout, fs->opt->list_npy, &source, &fs->tree, err);
-	if (r == 0)
-		fs_mark_metadata(fs);
-	return r;
 }
 
 /* ---- the FUSE session ---- */
@@ -192,106 +182,6 @@ static int loop(const struct fs *fs)
 	return loop_result(r);
 }
 
-/* ---- signals ---- */
-
-/* Have the kernel hand over what programs have written through mappings that are still there. The
- * loop goes on meanwhile, and answers. */
-static void collect_mapped(struct fs *fs)
-{
-	struct sft_buf paths = { 0 };
-	int dir = open(fs->mountpoint, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	fs_read_lock(fs);
-	edit_writers(fs, &paths);
-	fs_unlock(fs);
-	for (size_t at = 0; dir >= 0 && !paths.failed && at < paths.len;
-	     at += strlen(paths.data + at) + 1) {
-		int fd = openat(dir, paths.data + at, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd >= 0 && fsync(fd) < 0)
-			log_error(fs->opt->mountpoint,
-				  "what was written through a mapping of %s is not all staged: %s",
-				  paths.data + at, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-	}
-	if (dir >= 0)
-		close(dir);
-	sft_buf_free(&paths);
-}
-
-/* Which signals end us: those that whoever started us has not ignored, as nohup ignores SIGHUP.
- * Libfuse goes by the same rule. */
-static void ending_signals(sigset_t *set)
-{
-	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
-	struct sigaction inherited;
-
-	sigemptyset(set);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		if (sigaction(numbers[i], NULL, &inherited) == 0 && inherited.sa_handler != SIG_IGN)
-			sigaddset(set, numbers[i]);
-}
-
-/* Whether our mount is still there. After umount -l, or where the mountpoint is a mount itself,
- * something else may be. */
-static bool is_still_mounted(const struct fs *fs)
-{
-	char device[MOUNTPOINT_DEVICE_MAX];
-	return atomic_load(&fs->device_known) && mountpoint_is_mounted(fs->mountpoint, device) &&
-	       strcmp(device, fs->device) == 0;
-}
-
-/*
- * A signal ends a read-only mount at once. An edit mount first tries an ordinary unmount, while it
- * still serves: the kernel then hands over what programs have written through mappings. Where files
- * are open that cannot be, and we ask for it; the commit takes what has been written so far.
- */
-static void *end_on_signal(void *ctx)
-{
-	struct fs *fs = ctx;
-	sigset_t set;
-	int number;
-	ending_signals(&set);
-	if (sigwait(&set, &number) != 0)
-		return NULL;
-	atomic_store(&fs->ended_by_signal, true);
-	int r = is_still_mounted(fs) ? mountpoint_unmount(fs->mountpoint, 0, NULL) : -EINVAL;
-	if (r < 0) {
-		if (r == -EBUSY)
-			collect_mapped(fs);
-		fuse_session_exit(fs->se);
-		pthread_kill(fs->main_thread, SIGUSR1); /* wakes the loop */
-	}
-	return NULL;
-}
-
-static void wake(int number)
-{
-}
-
-static int watch_signals(struct fs *fs, pthread_t *thread)
-{
-	sigset_t set;
-	struct sigaction action = { .sa_handler = wake };
-	if (!fs->overlay)
-		return fuse_set_signal_handlers(fs->se);
-	signal(SIGPIPE, SIG_IGN);
-	sigaction(SIGUSR1, &action, NULL);
-	ending_signals(&set);
-	pthread_sigmask(SIG_BLOCK, &set, NULL); /* in every thread; only sigwait takes them */
-	fs->main_thread = pthread_self();
-	return pthread_create(thread, NULL, end_on_signal, fs) == 0 ? 0 : -1;
-}
-
-static void unwatch_signals(struct fs *fs, pthread_t thread)
-{
-	if (!fs->overlay) {
-		fuse_remove_signal_handlers(fs->se);
-		return;
-	}
-	pthread_cancel(thread); /* sigwait is a cancellation point */
-	pthread_join(thread, NULL);
-}
-
 /* What a request allocates is kept for the next one: otherwise malloc gives a MiB back to the
  * kernel each time, which then clears it anew. */
 static void keep_buffers(void)
@@ -306,7 +196,7 @@ static void keep_buffers(void)
  * has come to so far. */
 static int finish_edits(struct fs *fs, int code, bool still_mounted)
 {
-	if (!atomic_load(&fs->ended_by_signal) && edit_may_be_torn(fs, still_mounted)) {
+	if (!atomic_load(&fs->ended_by_signal) && fs_may_be_torn(fs, still_mounted)) {
 		log_error(
 			fs->opt->source,
 			"the connection was killed under an open writer: nothing was committed, "
@@ -332,7 +222,7 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 			  said[0] ? said : "an option was refused");
 		return code;
 	}
-	if (watch_signals(fs, &signals) < 0) {
+	if (signals_watch(fs, &signals) < 0) {
 		log_error(fs->opt->mountpoint, "cannot set signal handlers");
 		goto out_session;
 	}
@@ -350,14 +240,14 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 		log_warning(fs->opt->mountpoint, "%s", said);
 	if (hides)
 		log_warning(
-			fs->opt->said_mountpoint,
+			fs->opt->given_mountpoint,
 			"hides a safetensorfs mount that is there already, until it is unmounted");
 	atomic_store(&fs->device_known, mountpoint_is_mounted(fs->mountpoint, fs->device));
 	mounted(ctx);
 	keep_buffers();
 	r = loop(fs);
 	/* A killed connection leaves the mount there, dead; an ordinary unmount does not. */
-	bool still_mounted = is_still_mounted(fs);
+	bool still_mounted = signals_still_mounted(fs);
 	fuse_session_unmount(fs->se);
 	/* A positive result is the signal that ended the loop. */
 	if (r < 0)
@@ -366,7 +256,7 @@ static int serve(struct fs *fs, void (*mounted)(void *ctx), void *ctx)
 	if (fs->overlay)
 		code = finish_edits(fs, code, still_mounted);
 out_signals:
-	unwatch_signals(fs, signals);
+	signals_unwatch(fs, signals);
 out_session:
 	fuse_session_destroy(fs->se);
 	return code;
@@ -376,35 +266,22 @@ int session_run(const struct options *o, void (*mounted)(void *ctx), void *ctx)
 {
 	struct sft_error err = { 0 };
 	int code = SESSION_FAILED;
-	struct fs fs = { .opt = o, .mountpoint = o->mountpoint };
-	pthread_rwlockattr_t prefer_writer;
-	pthread_rwlockattr_init(&prefer_writer);
-	pthread_rwlockattr_setkind_np(&prefer_writer, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(&fs.lock, &prefer_writer);
-	pthread_mutex_init(&fs.edit, NULL);
-	pthread_mutex_init(&fs.merged_lock, NULL);
+	struct fs fs;
+	fs_init(&fs, o);
 	fuse_set_log_func(from_fuse);
 	if (open_source(&fs, &err) < 0) {
-		advise_source(o->said_source, o->mountpoint, &err);
-		log_error(o->said_source, "%s", err.msg);
+		advise_source(o->given_source, o->mountpoint, &err);
+		log_error(o->given_source, "%s", err.msg);
 	} else if (mountpoint_check(o->mountpoint, fs_checkpoint(&fs), &err) < 0) {
-		log_error(o->said_mountpoint, "%s", err.msg);
+		log_error(o->given_mountpoint, "%s", err.msg);
 	} else if (check_places(&fs, &err) < 0) {
-		log_error(o->said_mountpoint, "%s", err.msg);
-	} else if (read_source_attr(&fs, &err) < 0 || build_tree(&fs, &err) < 0) {
-		log_error(o->said_source, "%s", err.msg);
+		log_error(o->given_mountpoint, "%s", err.msg);
+	} else if (read_source_attr(&fs, &err) < 0 || fs_build_tree(&fs, &err) < 0) {
+		log_error(o->given_source, "%s", err.msg);
 	} else {
 		say_warnings(&fs);
 		code = serve(&fs, mounted, ctx);
 	}
-	edit_free(&fs);
-	fs_merged_drop(&fs);
-	tree_free(fs.tree);
-	sft_checkpoint_free(fs.own_checkpoint);
-	sft_overlay_free(fs.overlay);
-	pthread_mutex_destroy(&fs.merged_lock);
-	pthread_mutex_destroy(&fs.edit);
-	pthread_rwlock_destroy(&fs.lock);
-	pthread_rwlockattr_destroy(&prefer_writer);
+	fs_free(&fs);
 	return code;
 }

@@ -7,7 +7,7 @@
 #ifndef SESSION_H
 #define SESSION_H
 
-#include "options.h"
+#include "mount_options.h"
 
 enum {
 	SESSION_CLEAN = 0,   /* unmounted, nothing left staged */

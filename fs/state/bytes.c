@@ -1,8 +1,12 @@
 /*
- * bytes.c - files that are sent as they lie: a head that is made, then regions of the source, the
+ * bytes.c - files that are sent verbatim: a head that is generated, then regions of the source, the
  * staging, or zeros
  */
-#include "state.h"
+#include "bytes.h"
+
+#include "merged_file.h"
+#include "npy.h"
+#include "shown.h"
 
 #include <errno.h>
 
@@ -14,6 +18,17 @@ static size_t tensor_regions(const struct fs *fs, uint32_t id, uint64_t offset, 
 	const struct sft_checkpoint *ck = fs->own_checkpoint;
 	regions[0] = sft_checkpoint_region(ck, sft_checkpoint_at(ck, id), offset, length);
 	return 1;
+}
+
+void fs_npy_head(const struct fs *fs, uint64_t ino, struct sft_buf *head)
+{
+	struct view_tensor t;
+	char reason[FS_REASON_MAX];
+	fs_tensor(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &t, reason);
+	if (tree_ino_kind(ino) == TREE_F32)
+		npy_header_f32(head, t.shape, t.rank);
+	else
+		npy_header(head, t.dtype, t.shape, t.rank, t.nbytes);
 }
 
 int fs_bytes_of(struct fs *fs, uint64_t ino, struct fs_bytes *out)

@@ -6,8 +6,9 @@
  * ESTALE, and neither its pages nor its size can be taken for the new one's. Of bytes that are
  * overwritten in their place the kernel may still have old ones, until it is opened again.
  */
-#include "edit.h"
-#include "state.h"
+#include "merged_file.h"
+
+#include "inodes.h"
 
 #include <errno.h>
 
@@ -21,7 +22,7 @@ uint64_t fs_current_ino(const struct fs *fs, uint64_t ino)
 	if (tree_ino_kind(ino) == TREE_MERGED)
 		return fs_numbered_ino(ino, generation(fs));
 	if (tree_ino_kind(ino) == TREE_NPY && fs->overlay)
-		return edit_npy_ino(fs, ino);
+		return fs_npy_ino(fs, ino);
 	return ino;
 }
 

@@ -1,75 +1,15 @@
-/* tensor_nodes.c - tensors and nodes as the operations see them */
-#include "edit.h"
-#include "state.h"
+/* node.c - whether a node is there, its attributes, its text */
+#include "node.h"
+
+#include "bytes.h"
+#include "inodes.h"
+#include "npy_widen.h"
+#include "shown.h"
+#include "status.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const struct sft_tensor *committed(const struct fs *fs, uint32_t id)
-{
-	return sft_checkpoint_at(fs->own_checkpoint, id);
-}
-
-static void place(const struct fs *fs, struct view_tensor *out, const struct sft_tensor *t)
-{
-	out->placed = true;
-	out->offset = sft_checkpoint_offset(fs_checkpoint(fs), t);
-	out->begin = t->begin;
-	out->declared_nbytes = t->nbytes;
-}
-
-void fs_tensor(const struct fs *fs, uint32_t id, struct view_tensor *out,
-	       char reason[FS_REASON_MAX])
-{
-	uint32_t shard;
-	memset(out, 0, sizeof(*out));
-	if (fs->overlay) {
-		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-		out->name = e->name;
-		out->name_len = e->name_len;
-		out->shape = e->shape;
-		out->rank = e->rank;
-		out->dtype = e->dtype;
-		out->nbytes = e->nbytes;
-		out->staged = e->staged;
-		shard = e->shard;
-		if (e->committed)
-			place(fs, out, e->committed);
-		if (sft_overlay_problem(fs->overlay, id, reason, FS_REASON_MAX))
-			out->problem = reason;
-	} else {
-		const struct sft_tensor *t = committed(fs, id);
-		out->name = t->name;
-		out->name_len = t->name_len;
-		out->shape = t->shape;
-		out->rank = t->rank;
-		out->dtype = t->dtype;
-		out->nbytes = t->nbytes;
-		shard = t->shard;
-		place(fs, out, t);
-	}
-	out->file = shard < sft_checkpoint_shards(fs_checkpoint(fs))
-			    ? sft_checkpoint_shard(fs_checkpoint(fs), shard)->name
-			    : "";
-}
-
-uint64_t fs_tensor_nbytes(const struct fs *fs, uint32_t id)
-{
-	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->nbytes : committed(fs, id)->nbytes;
-}
-
-static uint8_t tensor_dtype(const struct fs *fs, uint32_t id)
-{
-	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->dtype : committed(fs, id)->dtype;
-}
-
-static uint32_t tensor_shard(const struct fs *fs, uint32_t id)
-{
-	return fs->overlay ? sft_overlay_entry(fs->overlay, id)->shard : committed(fs, id)->shard;
-}
-
-/* ---- nodes ---- */
 
 /* Whether the bytes of a removed or replaced tensor are kept for who has it open. */
 static bool is_kept(const struct fs *fs, const struct tree_entry *e)
@@ -83,7 +23,8 @@ static int check_tensor(const struct fs *fs, const struct tree_entry *e, enum tr
 		return -ENOENT;
 	if (e->flags & TREE_DEAD && !is_kept(fs, e))
 		return -ESTALE;
-	return kind != TREE_F32 || npy_has_f32(tensor_dtype(fs, e->id)) ? 0 : -ENOENT;
+	return kind != TREE_F32 || npy_has_f32((enum sft_dtype)fs_shown(fs, e->id).dtype) ? 0
+											  : -ENOENT;
 }
 
 int fs_node_check(const struct fs *fs, uint64_t ino)
@@ -115,21 +56,15 @@ int fs_node_check(const struct fs *fs, uint64_t ino)
 	}
 }
 
-static const struct sft_metadata *shard_metadata(const struct fs *fs, uint32_t shard)
-{
-	return fs->overlay ? sft_overlay_metadata(fs->overlay, shard)
-			   : sft_checkpoint_metadata(fs->own_checkpoint, shard);
-}
-
 static void metadata_text(const struct fs *fs, uint32_t entry, struct sft_buf *text)
 {
 	const struct sft_checkpoint *ck = fs_checkpoint(fs);
 	if (!sft_checkpoint_is_directory(ck)) {
-		view_metadata(text, shard_metadata(fs, 0));
+		view_metadata(text, fs_metadata(fs, 0));
 		return;
 	}
 	if (fs->opt->layout == TREE_FILES) {
-		view_metadata(text, shard_metadata(fs, tree_entry(fs->tree, entry)->id));
+		view_metadata(text, fs_metadata(fs, tree_entry(fs->tree, entry)->id));
 		return;
 	}
 	size_t n = sft_checkpoint_shards(ck);
@@ -139,7 +74,7 @@ static void metadata_text(const struct fs *fs, uint32_t entry, struct sft_buf *t
 		text->failed = true;
 	for (size_t i = 0; !text->failed && i < n; i++) {
 		names[i] = sft_checkpoint_shard(ck, i)->name;
-		metadata[i] = shard_metadata(fs, (uint32_t)i);
+		metadata[i] = fs_metadata(fs, (uint32_t)i);
 	}
 	if (!text->failed)
 		view_metadata_shards(text, names, metadata, n);
@@ -171,17 +106,6 @@ bool fs_node_text(struct fs *fs, uint64_t ino, struct sft_buf *text)
 	}
 }
 
-void fs_npy_head(const struct fs *fs, uint64_t ino, struct sft_buf *head)
-{
-	struct view_tensor t;
-	char reason[FS_REASON_MAX];
-	fs_tensor(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &t, reason);
-	if (tree_ino_kind(ino) == TREE_F32)
-		npy_header_f32(head, t.shape, t.rank);
-	else
-		npy_header(head, t.dtype, t.shape, t.rank, t.nbytes);
-}
-
 /* Bytes of a file node. */
 static int node_size(struct fs *fs, uint64_t ino, uint64_t *size)
 {
@@ -198,8 +122,8 @@ static int node_size(struct fs *fs, uint64_t ino, uint64_t *size)
 	if (tree_ino_kind(ino) == TREE_F32) {
 		uint32_t id = tree_entry(fs->tree, tree_ino_entry(ino))->id;
 		fs_npy_head(fs, ino, &text);
-		*size = fs_tensor_nbytes(fs, id) * 8 / sft_dtype_bits(tensor_dtype(fs, id)) *
-			sizeof(float);
+		*size = fs_tensor_nbytes(fs, id) * 8 /
+			sft_dtype_bits((enum sft_dtype)fs_shown(fs, id).dtype) * sizeof(float);
 	} else {
 		fs_node_text(fs, ino, &text);
 	}
@@ -250,7 +174,7 @@ static void merged_attr(struct fs *fs, struct stat *st)
 			st->st_mtim = st->st_ctim = s->st_mtim;
 	}
 	if (fs->overlay)
-		same_owner = edit_restrict(fs, st) && same_owner;
+		same_owner = fs_inodes_restrict(fs, st) && same_owner;
 	/* Whose mode counts for whom is then another question for each: only if all may read all.
 	 */
 	if (!same_owner && (st->st_mode & 0444) != 0444)
@@ -276,7 +200,7 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 		st->st_mode = S_IFDIR | fs->dir_mode;
 		st->st_nlink = 2 + (kind == TREE_DIR ? tree_subdirs(fs->tree, entry) : 0);
 		if (fs->overlay)
-			edit_apply_attr(fs, ino, st);
+			fs_inode_attr(fs, ino, st);
 		return 0;
 	}
 	r = node_size(fs, ino, &size);
@@ -296,74 +220,13 @@ int fs_node_attr(struct fs *fs, uint64_t ino, struct stat *st)
 		merged_attr(fs, st);
 		return 0;
 	}
-	uint32_t shard =
-		kind == TREE_METADATA ? 0 : tensor_shard(fs, tree_entry(fs->tree, entry)->id);
+	uint32_t shard = kind == TREE_METADATA ? 0 : fs_shown(fs, fs_tensor_id(fs, ino)).shard;
 	if (kind == TREE_METADATA && fs->opt->layout == TREE_FILES && entry != TREE_ROOT)
 		shard = tree_entry(fs->tree, entry)->id;
 	source_attr(fs, shard, st);
 	if (fs->overlay)
-		edit_apply_attr(fs, ino, st);
+		fs_inode_attr(fs, ino, st);
 	if (kind == TREE_F32)
 		st->st_mode &= ~(mode_t)0222;
 	return 0;
-}
-
-void fs_totals(const struct fs *fs, size_t *tensors, uint64_t *bytes)
-{
-	*tensors = sft_checkpoint_count(fs_checkpoint(fs));
-	*bytes = sft_checkpoint_nbytes(fs_checkpoint(fs));
-	if (!fs->overlay)
-		return;
-	*tensors = *bytes = 0;
-	for (uint32_t id = 0; id < sft_overlay_count(fs->overlay); id++) {
-		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-		if (e->live && !e->scratch) {
-			*tensors += 1;
-			*bytes += e->nbytes;
-		}
-	}
-}
-
-void fs_mark_metadata(struct fs *fs)
-{
-	bool any = false;
-	size_t shards = sft_checkpoint_shards(fs_checkpoint(fs));
-	for (uint32_t i = 0; i < shards; i++)
-		any = any || shard_metadata(fs, i)->present;
-	for (uint32_t i = 0; i < tree_count(fs->tree); i++) {
-		const struct tree_entry *e = tree_entry(fs->tree, i);
-		if (!(e->flags & TREE_IS_DIR))
-			continue;
-		bool has = i == TREE_ROOT && any;
-		if (fs->opt->layout == TREE_FILES)
-			has = i != TREE_ROOT && e->id < shards &&
-			      shard_metadata(fs, e->id)->present;
-		tree_set_flags(
-			fs->tree, i,
-			(uint8_t)((e->flags & ~TREE_HAS_METADATA) | (has ? TREE_HAS_METADATA : 0)));
-	}
-}
-
-/* ---- what the tree is built of ---- */
-
-static void item(void *ctx, size_t i, struct tree_item *out)
-{
-	const struct sft_tensor *t = committed(ctx, (uint32_t)i);
-	*out = (struct tree_item){ t->name, t->name_len, t->shard, (uint32_t)i };
-}
-
-static const char *shard_name(void *ctx, size_t i)
-{
-	return sft_checkpoint_shard(fs_checkpoint(ctx), i)->name;
-}
-
-struct tree_source fs_tree_source(struct fs *fs)
-{
-	return (struct tree_source){
-		.ctx = fs,
-		.count = sft_checkpoint_count(fs->own_checkpoint),
-		.shards = sft_checkpoint_shards(fs->own_checkpoint),
-		.item = item,
-		.shard = shard_name,
-	};
 }

@@ -1,23 +1,23 @@
 /* status.c - what .safetensorfs/status and progress show */
-#include "state.h"
+#include "status.h"
 
-#include "commit_edits.h"
-#include "edit.h"
-#include "mountpoint.h"
+#include "handles.h"
+#include "shown.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const layout_names[] = { "flat", "tree", "files" };
 
 /* The readahead of our own mount, in KiB; false where it cannot be read. */
-static bool read_ahead(const char *mountpoint, unsigned long *kb)
+static bool read_ahead(const struct fs *fs, unsigned long *kb)
 {
-	char device[MOUNTPOINT_DEVICE_MAX], path[64];
-	if (!mountpoint_is_mounted(mountpoint, device))
+	char path[64];
+	if (!atomic_load(&fs->device_known))
 		return false;
-	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", device);
+	snprintf(path, sizeof(path), "/sys/class/bdi/%s/read_ahead_kb", fs->device);
 	FILE *f = fopen(path, "re");
 	bool ok = f && fscanf(f, "%lu", kb) == 1;
 	if (f)
@@ -53,6 +53,25 @@ static void problems(const struct fs *fs, struct sft_buf *json)
 	sft_buf_printf(json, "%s],\n", said ? "\n  " : "");
 }
 
+static void last_commit(const struct fs *fs, struct sft_buf *json)
+{
+	char when[32];
+	struct tm tm;
+	if (fs->last_commit == FS_COMMIT_NONE) {
+		sft_buf_printf(json, "null");
+		return;
+	}
+	gmtime_r(&fs->last_commit_time, &tm);
+	strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", &tm);
+	sft_buf_printf(json, "{ \"result\": \"%s\", \"time\": \"%s\", \"error\": ",
+		       fs->last_commit == FS_COMMITTED ? "committed" : "failed", when);
+	if (fs->last_commit == FS_COMMITTED)
+		sft_buf_printf(json, "null");
+	else
+		sft_buf_json(json, fs->last_commit_error, strlen(fs->last_commit_error));
+	sft_buf_printf(json, " }");
+}
+
 void fs_status(struct fs *fs, struct sft_buf *json)
 {
 	const struct sft_checkpoint *ck = fs_checkpoint(fs);
@@ -75,7 +94,7 @@ void fs_status(struct fs *fs, struct sft_buf *json)
 		json,
 		"  \"pid\": %ld,\n  \"tensors\": %zu,\n  \"shards\": %zu,\n  \"bytes\": %llu,\n",
 		(long)getpid(), count, shards, (unsigned long long)total);
-	if (read_ahead(fs->mountpoint, &kb))
+	if (read_ahead(fs, &kb))
 		sft_buf_printf(json, "  \"read_ahead_kb\": %lu,\n", kb);
 	else
 		sft_buf_printf(json, "  \"read_ahead_kb\": null,\n");
@@ -83,7 +102,7 @@ void fs_status(struct fs *fs, struct sft_buf *json)
 		       (unsigned long long)bytes);
 	problems(fs, json);
 	sft_buf_printf(json, "  \"last_commit\": ");
-	fs_last_commit(fs, json);
+	last_commit(fs, json);
 	sft_buf_printf(json, "\n}\n");
 }
 
@@ -100,7 +119,7 @@ void fs_progress(struct fs *fs, struct sft_buf *json)
 	sft_buf_json(json, staging, strlen(staging));
 	sft_buf_printf(json, ", \"writers\": [");
 	if (fs->overlay)
-		edit_writers(fs, &paths);
+		fs_writers(fs, &paths);
 	for (size_t at = 0; at < paths.len; at += strlen(paths.data + at) + 1) {
 		sft_buf_printf(json, at ? ", " : " ");
 		sft_buf_json(json, paths.data + at, strlen(paths.data + at));

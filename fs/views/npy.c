@@ -4,9 +4,8 @@
  * Source: numpy's format specification, numpy/lib/format.py. The bytes are those that np.save
  * writes, its padding included, so that a view and a saved array can be compared with cmp.
  */
-#include "sidecar.h"
-
 #include "npy.h"
+
 #include "num.h"
 
 #include <inttypes.h>

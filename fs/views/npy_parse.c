@@ -5,7 +5,7 @@
  * keys, any white space between tokens, either kind of quotes, and trailing commas.
  * Source: numpy's format specification, numpy/lib/format.py.
  */
-#include "sidecar.h"
+#include "npy_parse.h"
 
 #include "npy.h"
 #include "num.h"

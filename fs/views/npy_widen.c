@@ -1,5 +1,5 @@
 /* npy_widen.c - small floats to float32, exactly */
-#include "sidecar.h"
+#include "npy_widen.h"
 
 #include <endian.h>
 #include <string.h>

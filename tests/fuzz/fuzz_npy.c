@@ -1,7 +1,8 @@
 /*
  * fuzz_npy.c - libFuzzer over .npy headers: the input is once a whole file, once the dict alone
  */
-#include "sidecar.h"
+#include "npy.h"
+#include "npy_parse.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -13,8 +13,15 @@
 
 #include "edit_fixture.h"
 
+#include "bytes.h"
+#include "classify.h"
 #include "edit.h"
 #include "log.h"
+#include "merged_file.h"
+#include "mount_tree.h"
+#include "node.h"
+#include "npy.h"
+#include "shown.h"
 
 #define WORLD_ROOT tree_ino(TREE_ROOT, TREE_DIR)
 
@@ -22,7 +29,7 @@ struct world {
 	char *dir, *source;
 	struct options options;
 	struct fs fs;
-	struct edit_handle *handles[26];
+	struct fs_handle *handles[26];
 };
 
 /* ---- opening and closing ---- */
@@ -35,25 +42,18 @@ static inline void world_open(struct world *w)
 	struct sft_error err = { 0 };
 
 	w->options.source = w->source;
-	w->fs = (struct fs){ .opt = &w->options, .mountpoint = "/nowhere", .dir_mode = 0755 };
-	pthread_mutex_init(&w->fs.edit, NULL);
-	pthread_mutex_init(&w->fs.merged_lock, NULL);
-	pthread_rwlock_init(&w->fs.lock, NULL);
+	w->options.mountpoint = (char *)(uintptr_t) "/nowhere";
+	fs_init(&w->fs, &w->options);
+	w->fs.dir_mode = 0755;
 	if (sft_overlay_open(w->source, &edit, &w->fs.overlay, &err) < 0 ||
-	    edit_build_tree(&w->fs, &err) < 0)
+	    fs_build_tree(&w->fs, &err) < 0)
 		fail_msg("%s", err.msg);
 }
 
 /* As by a daemon that dies: what is open is not released. */
 static inline void world_close(struct world *w)
 {
-	edit_free(&w->fs);
-	fs_merged_drop(&w->fs);
-	tree_free(w->fs.tree);
-	sft_overlay_free(w->fs.overlay);
-	pthread_mutex_destroy(&w->fs.edit);
-	pthread_mutex_destroy(&w->fs.merged_lock);
-	pthread_rwlock_destroy(&w->fs.lock);
+	fs_free(&w->fs);
 	memset(w->handles, 0, sizeof(w->handles));
 }
 
@@ -77,7 +77,7 @@ static inline uint64_t world_look(const struct world *w, const char *path)
 		      : 0;
 }
 
-static inline int world_write_npy(struct world *w, struct edit_handle *h, uint64_t count, int byte)
+static inline int world_write_npy(struct world *w, struct fs_handle *h, uint64_t count, int byte)
 {
 	char file[1024];
 	struct sft_buf head = { 0 };
@@ -93,7 +93,7 @@ static inline int world_write_npy(struct world *w, struct edit_handle *h, uint64
 	return edit_write(&w->fs, h, file, len + count, 0);
 }
 
-static inline int world_handle_op(struct world *w, char verb, struct edit_handle **h,
+static inline int world_handle_op(struct world *w, char verb, struct fs_handle **h,
 				  const char *text)
 {
 	unsigned long long a = 0;
@@ -120,7 +120,7 @@ static inline int world_handle_op(struct world *w, char verb, struct edit_handle
 	}
 }
 
-static inline int world_open_op(struct world *w, char verb, struct edit_handle **h, char *text)
+static inline int world_open_op(struct world *w, char verb, struct fs_handle **h, char *text)
 {
 	char *how = strchr(text, ' ');
 	const char *name = text;
@@ -220,7 +220,7 @@ static inline void world_shown(struct world *w, uint64_t dir, struct sft_buf *ou
 		tree_name(w->fs.tree, ino, name);
 		sft_buf_printf(out, "%llu %s", (unsigned long long)dir, name);
 		if (tree_ino_kind(ino) == TREE_TENSOR)
-			world_add_entry(w, edit_id(&w->fs, ino), out);
+			world_add_entry(w, fs_tensor_id(&w->fs, ino), out);
 		else if (!fs_node_text(&w->fs, ino, out))
 			sft_buf_printf(out, "\n");
 		if (tree_ino_kind(ino) == TREE_DIR)

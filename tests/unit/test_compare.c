@@ -1,6 +1,6 @@
 /* test_compare.c - differences of all dtypes, against a calculation bit by bit */
 #include "compare.h"
-#include "sidecar.h"
+#include "npy_widen.h"
 
 #include <float.h>
 #include <math.h>

@@ -263,7 +263,7 @@ static void assert_kept(struct world *w, const uint64_t views[2], const struct s
 	assert_int_equal(now.len, head->len);
 	assert_memory_equal(now.data, head->data, now.len);
 	sft_buf_free(&now);
-	assert_int_equal(fs_tensor_read(&w->fs, edit_id(&w->fs, views[0]), bytes, 8, 0), 0);
+	assert_int_equal(fs_tensor_read(&w->fs, fs_tensor_id(&w->fs, views[0]), bytes, 8, 0), 0);
 	assert_memory_equal(bytes, "12345678", 8);
 }
 

@@ -1,6 +1,8 @@
 /* test_npy.c - numpy headers that are written, and those that are read */
 #include "python.h"
-#include "sidecar.h"
+#include "npy.h"
+#include "npy_parse.h"
+#include "npy_widen.h"
 
 #include <errno.h>
 

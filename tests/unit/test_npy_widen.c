@@ -1,6 +1,6 @@
 /* test_npy_widen.c - every bit pattern of the small floats, against the arithmetic of their fields
  */
-#include "sidecar.h"
+#include "npy_widen.h"
 
 #include <math.h>
 #include <setjmp.h>

@@ -8,10 +8,7 @@
 #ifndef CMD_H
 #define CMD_H
 
-#include "json.h"
 #include "sft.h"
-
-#include <time.h>
 
 int cmd_mount(int argc, char **argv);
 /* As mount(8) calls a helper: SOURCE MOUNTPOINT [-sfnv] [-o ...] [-t TYPE] [-N NAMESPACE]. */
@@ -45,28 +42,5 @@ int cmd_flush(void);
 /* Write what has gathered to stdout and empty it, once it is more than `above` bytes. False where
  * that fails, and where memory has run out. */
 bool cmd_write(struct sft_buf *out, size_t above);
-
-/*
- * Read a control file of the mount at `mountpoint` as parsed JSON text. Returns 0, or 1 after a
- * line that says that it is no mount of ours, or is dead.
- */
-int cmd_read_control(const char *mountpoint, const char *name, struct sft_buf *text);
-
-/* The string at a token, decoded, malloced; NULL where there is none (token 0), or no memory. */
-char *cmd_json_string(const struct sft_json *j, unsigned token);
-
-/* Have the kernel hand over what programs have written through mappings of a mount's files, but not
- * synced yet (cmd_umount.c). */
-void cmd_sync_writers(const char *mountpoint);
-
-/* A progress bar on stderr, shown only on a terminal and once a second has gone by. */
-struct cmd_progress {
-	const char *what;
-	struct timespec start, last;
-	bool shown;
-};
-void cmd_progress_start(struct cmd_progress *p, const char *what);
-void cmd_progress_step(struct cmd_progress *p, uint64_t done, uint64_t total); /* bytes */
-void cmd_progress_end(struct cmd_progress *p);				       /* wipes the line */
 
 #endif

@@ -2,6 +2,7 @@
 #include "advice.h"
 #include "cmd.h"
 #include "log.h"
+#include "progress.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -34,7 +35,7 @@ static uint64_t file_bytes(const struct sft_checkpoint *ck)
  * bad disk or a truncation meanwhile prevents. BOOL tensors are not looked into: the format leaves
  * their bytes free.
  */
-static int read_all(const struct sft_checkpoint *ck, struct cmd_progress *progress,
+static int read_all(const struct sft_checkpoint *ck, struct progress *progress,
 		    struct sft_error *err)
 {
 	uint64_t done = 0, total = file_bytes(ck);
@@ -50,7 +51,7 @@ static int read_all(const struct sft_checkpoint *ck, struct cmd_progress *progre
 			size_t n = size - at < PIECE ? (size_t)(size - at) : PIECE;
 			r = sft_file_read(shard->file, buf, n, at, err);
 			at += n;
-			cmd_progress_step(progress, done + at, total);
+			progress_step(progress, done + at, total);
 		}
 		done += size;
 		if (r < 0)
@@ -64,7 +65,7 @@ static bool check(const char *source, bool quiet)
 {
 	struct sft_checkpoint *ck = NULL;
 	struct sft_error err = { 0 };
-	struct cmd_progress progress;
+	struct progress progress;
 	const char *line;
 	int r = sft_checkpoint_open(source, 0, &ck, &err);
 	if (r < 0)
@@ -72,9 +73,9 @@ static bool check(const char *source, bool quiet)
 	for (size_t i = 0; r == 0 && (line = sft_checkpoint_warning(ck, i)); i++)
 		log_warning(source, "%s", line);
 	if (r == 0) {
-		cmd_progress_start(&progress, "check");
+		progress_start(&progress, "check");
 		r = read_all(ck, &progress, &err);
-		cmd_progress_end(&progress);
+		progress_end(&progress);
 	}
 	sft_checkpoint_free(ck);
 	if (r < 0)

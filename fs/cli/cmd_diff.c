@@ -1,9 +1,11 @@
 /* cmd_diff.c - what differs between two checkpoints, by tensor name */
 #include "cmd.h"
+#include "control.h"
 #include "diff.h"
 #include "log.h"
 #include "ls.h"
 #include "mountpoint.h"
+#include "progress.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +23,7 @@ static int open_mounted(const char *mnt, struct sft_checkpoint **ck, struct sft_
 	char *path = NULL;
 	if (asprintf(&path, "%s/" MERGED, mnt) < 0)
 		return sft_fail(err, ENOMEM, "no memory");
-	cmd_sync_writers(mnt);
+	control_sync_writers(mnt);
 	int r = sft_checkpoint_open(path, 0, ck, err);
 	free(path);
 	if (r == -EINVAL)
@@ -48,7 +50,7 @@ static struct sft_checkpoint *open_source(const char *source)
 
 static void report(void *ctx, uint64_t done, uint64_t total)
 {
-	cmd_progress_step(ctx, done, total);
+	progress_step(ctx, done, total);
 }
 
 /* ---- what both outputs print ---- */
@@ -283,14 +285,14 @@ static int print(const struct diff *d, char **paths, bool json)
 static int diff(const struct sft_checkpoint *a, const struct sft_checkpoint *b, char **paths,
 		bool json)
 {
-	struct cmd_progress bar;
+	struct progress bar;
 	const struct diff_progress progress = { report, &bar };
 	struct sft_error err = { 0 };
 	struct diff d;
 	bool in_b;
-	cmd_progress_start(&bar, "diff");
+	progress_start(&bar, "diff");
 	int code = diff_checkpoints(&d, a, b, &progress, &in_b, &err) < 0 ? 2 : 0;
-	cmd_progress_end(&bar);
+	progress_end(&bar);
 	if (err.errnum == ESTALE)
 		sft_hint(&err, "it was edited meanwhile: try again");
 	if (code)

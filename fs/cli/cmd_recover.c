@@ -3,6 +3,7 @@
 #include "cmd.h"
 #include "log.h"
 #include "options.h"
+#include "progress.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +12,7 @@
 
 static void report(void *ctx, uint64_t done, uint64_t total)
 {
-	cmd_progress_step(ctx, done, total);
+	progress_step(ctx, done, total);
 }
 
 /* The error has room for one tensor; the user is told of each. */
@@ -30,14 +31,14 @@ static void say_problems(const struct sft_overlay *ov, const char *source)
 static int commit(struct sft_overlay *ov, const char *source, bool allow_empty)
 {
 	struct sft_error err = { 0 };
-	struct cmd_progress bar;
+	struct progress bar;
 	struct sft_commit_options options = { { report, &bar }, allow_empty };
 	char note[160] = "";
 	if (!sft_overlay_dirty(ov))
 		return 0;
-	cmd_progress_start(&bar, "recover");
+	progress_start(&bar, "recover");
 	int r = sft_overlay_commit(ov, &options, note, &err);
-	cmd_progress_end(&bar);
+	progress_end(&bar);
 	if (note[0])
 		log_warning(source, "%s", note);
 	if (r < 0) {

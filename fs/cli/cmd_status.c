@@ -1,5 +1,6 @@
 /* cmd_status.c - what is mounted, what is staged, what blocks a commit */
 #include "cmd.h"
+#include "control.h"
 #include "log.h"
 
 #include <errno.h>
@@ -86,7 +87,7 @@ int cmd_status(int argc, char **argv)
 	struct sft_error err = { 0 };
 	if (cmd_one(argc, argv, names, &as_json, "MOUNTPOINT") != 0)
 		return 2;
-	int code = cmd_read_control(argv[0], "status", &text);
+	int code = control_read(argv[0], "status", &text);
 	if (code == 0 && sft_json_parse(&j, text.data, text.len, 0, &err) < 0) {
 		log_error(argv[0], "%s", err.msg);
 		code = 1;

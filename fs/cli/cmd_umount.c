@@ -1,7 +1,9 @@
 /* cmd_umount.c - commit and umount: they return the real result */
 #include "cmd.h"
+#include "control.h"
 #include "log.h"
 #include "mountpoint.h"
+#include "progress.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -39,14 +41,14 @@ static int target_open(struct target *t, const char *mountpoint)
 	struct sft_error err = { 0 };
 	memset(t, 0, sizeof(*t));
 	t->mountpoint = mountpoint;
-	if (cmd_read_control(mountpoint, "status", &t->text) != 0)
+	if (control_read(mountpoint, "status", &t->text) != 0)
 		return 1;
 	if (sft_json_parse(&t->json, t->text.data, t->text.len, 0, &err) < 0) {
 		log_error(mountpoint, "%s", err.msg);
 		return 1;
 	}
 	t->edit = sft_json_equal(&t->json, sft_json_get(&t->json, 0, "mode"), "edit");
-	t->source = cmd_json_string(&t->json, sft_json_get(&t->json, 0, "source"));
+	t->source = control_string(&t->json, sft_json_get(&t->json, 0, "source"));
 	if (!sft_json_u64(&t->json, sft_json_get(&t->json, 0, "pid"), &t->pid) || !t->source) {
 		log_error(mountpoint, "its status is not understood");
 		return 1;
@@ -65,53 +67,23 @@ struct watch {
 static void *watch_progress(void *ctx)
 {
 	struct watch *w = ctx;
-	struct cmd_progress bar;
-	cmd_progress_start(&bar, "commit");
+	struct progress bar;
+	progress_start(&bar, "commit");
 	struct pollfd end = { w->done, POLLIN, 0 };
 	while (poll(&end, 1, 200) == 0) {
 		struct sft_buf text = { 0 };
 		struct sft_json j = { 0 };
 		uint64_t done, total;
-		if (isatty(STDERR_FILENO) &&
-		    cmd_read_control(w->mountpoint, "progress", &text) == 0 &&
+		if (isatty(STDERR_FILENO) && control_read(w->mountpoint, "progress", &text) == 0 &&
 		    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0 &&
 		    sft_json_u64(&j, sft_json_get(&j, 0, "done"), &done) &&
 		    sft_json_u64(&j, sft_json_get(&j, 0, "total"), &total))
-			cmd_progress_step(&bar, done, total);
+			progress_step(&bar, done, total);
 		sft_json_free(&j);
 		sft_buf_free(&text);
 	}
-	cmd_progress_end(&bar);
+	progress_end(&bar);
 	return NULL;
-}
-
-/*
- * What was written through mappings counts too: have the kernel hand it over, file by file, since
- * syncfs(2) does not wait for FUSE. Where some of it is lost, the daemon knows, and refuses.
- */
-void cmd_sync_writers(const char *mountpoint)
-{
-	struct sft_buf text = { 0 };
-	struct sft_json j = { 0 };
-	unsigned array = 0;
-	if (cmd_read_control(mountpoint, "progress", &text) == 0 &&
-	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0)
-		array = sft_json_get(&j, 0, "writers");
-	unsigned end = array ? sft_json_next(&j, array) : 0;
-	for (unsigned i = array + 1; array && i < end; i = sft_json_next(&j, i)) {
-		char *name = cmd_json_string(&j, i), *path = NULL;
-		if (!name || asprintf(&path, "%s/%s", mountpoint, name) < 0)
-			path = NULL;
-		int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
-		if (fd >= 0) {
-			fsync(fd);
-			close(fd);
-		}
-		free(path);
-		free(name);
-	}
-	sft_json_free(&j);
-	sft_buf_free(&text);
 }
 
 /* Write to the control file; the answer of write(2) is the commit's. 0 or an errno. */
@@ -127,7 +99,7 @@ static int ask_for_commit(const char *mountpoint, bool allow_empty)
 	free(path);
 	if (fd < 0)
 		return errno;
-	cmd_sync_writers(mountpoint);
+	control_sync_writers(mountpoint);
 	w.done = eventfd(0, EFD_CLOEXEC);
 	bool watched = w.done >= 0 && pthread_create(&watcher, NULL, watch_progress, &w) == 0;
 	while (write(fd, text, strlen(text)) < 0) {
@@ -150,8 +122,8 @@ static void say_problems(const char *mountpoint, const struct sft_json *j)
 	unsigned array = sft_json_get(j, 0, "problems");
 	unsigned end = array ? sft_json_next(j, array) : 0;
 	for (unsigned i = array + 1; array && i < end; i = sft_json_next(j, i)) {
-		char *tensor = cmd_json_string(j, sft_json_get(j, i, "tensor"));
-		char *reason = cmd_json_string(j, sft_json_get(j, i, "reason"));
+		char *tensor = control_string(j, sft_json_get(j, i, "tensor"));
+		char *reason = control_string(j, sft_json_get(j, i, "reason"));
 		struct sft_quoted q;
 		if (tensor && reason)
 			log_error(mountpoint, "tensor %s: %s",
@@ -170,7 +142,7 @@ static void explain(const char *mountpoint, int error)
 		unsigned last = sft_json_get(&t.json, 0, "last_commit");
 		unsigned token = last ? sft_json_get(&t.json, last, "error") : 0;
 		say_problems(mountpoint, &t.json);
-		why = cmd_json_string(&t.json, token);
+		why = control_string(&t.json, token);
 	}
 	log_error(mountpoint, "not committed: %s", why ? why : strerror(error));
 	free(why);
@@ -235,9 +207,9 @@ static char *staging_of(const struct target *t, int *pidfd)
 	struct stat ours;
 	uint64_t namespace;
 	*pidfd = -1;
-	if (cmd_read_control(t->mountpoint, "progress", &text) == 0 &&
+	if (control_read(t->mountpoint, "progress", &text) == 0 &&
 	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0) {
-		staging = cmd_json_string(&j, sft_json_get(&j, 0, "staging"));
+		staging = control_string(&j, sft_json_get(&j, 0, "staging"));
 		if (sft_json_u64(&j, sft_json_get(&j, 0, "pid_namespace"), &namespace) &&
 		    stat("/proc/self/ns/pid", &ours) == 0 && ours.st_ino == namespace)
 			*pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);

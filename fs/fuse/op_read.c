@@ -1,5 +1,5 @@
 /*
- * ops.c - file operations that read; both kinds of mount use them
+ * op_read.c - reading; both kinds of mount use it
  *
  * Concurrency: libfuse calls these from several threads. A read-only mount never changes, so
  * nothing is locked. In an edit mount each takes the shared lock from looking at the tree to
@@ -10,7 +10,7 @@
  * writev fails and the reader gets EIO, while the daemon lives.
  */
 #include "bytes.h"
-#include "merged_file.h"
+#include "handles.h"
 #include "node.h"
 #include "npy_widen.h"
 #include "readahead.h"
@@ -20,109 +20,12 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include <sys/uio.h>
 
 #define REGIONS_MAX 64
 #define ZEROS_MAX (1u << 20)
 
 static const char zeros[ZEROS_MAX];
-
-void fs_op_init(void *userdata, struct fuse_conn_info *conn)
-{
-	const struct fs *fs = userdata;
-	unsigned off = FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
-		       FUSE_CAP_SPLICE_MOVE | FUSE_CAP_WRITEBACK_CACHE;
-	/* Only a read-only mount has cached files that change by themselves (status). In an edit
-	 * mount names have no time-out, so what a listing says of a file would be asked again. */
-	if (fs->overlay)
-		off |= FUSE_CAP_AUTO_INVAL_DATA | FUSE_CAP_READDIRPLUS;
-	conn->want |= conn->capable & FUSE_CAP_READDIRPLUS;
-	conn->want &= ~off;
-#ifdef FUSE_CAP_DIRECT_IO_ALLOW_MMAP /* libfuse 3.17; the kernel has it from 6.6 on */
-	/* Not for those files alone that an edit mount opens so: what is stored into the mapping of
-	 * a view comes when nobody can be told any more that it is bad. */
-	if (fs->opt->direct_io)
-		conn->want |= conn->capable & FUSE_CAP_DIRECT_IO_ALLOW_MMAP;
-#endif
-	conn->max_background = 64;
-	conn->congestion_threshold = 48;
-	conn->time_gran = 1;
-	/* libfuse ends the session where this is not what the mount was given. */
-	if (fs->opt->max_read)
-		conn->max_read = fs->opt->max_read;
-}
-
-/*
- * For how long the kernel may keep what it has learnt of a node. In an edit mount views change when
- * something else is written; a tensor's file only by itself, but which one has its name changes
- * with NAME.npy as well, and no one can tell the kernel so from within a request. With allow_root
- * the kernel lets everybody in, and it is libfuse that refuses requests: what is never asked for is
- * not refused.
- */
-static double name_timeout(const struct fs *fs, uint64_t ino)
-{
-	enum tree_kind kind = tree_ino_kind(ino);
-	if (fs->opt->allow_root || kind == TREE_STATUS || kind == TREE_PROGRESS)
-		return 0;
-	return !fs->overlay || kind == TREE_DIR ? FS_FOREVER : 0;
-}
-
-static double attr_timeout(const struct fs *fs, uint64_t ino)
-{
-	if (tree_ino_kind(ino) == TREE_TENSOR)
-		return fs->opt->allow_root ? 0 : FS_FOREVER;
-	return name_timeout(fs, ino);
-}
-
-int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e)
-{
-	memset(e, 0, sizeof(*e));
-	int r = fs_node_attr(fs, ino, &e->attr);
-	e->ino = ino;
-	e->entry_timeout = name_timeout(fs, ino);
-	e->attr_timeout = attr_timeout(fs, ino);
-	return r;
-}
-
-void fs_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
-{
-	struct fs *fs = fs_of(req);
-	struct fuse_entry_param e = { .entry_timeout = fs->opt->allow_root ? 0 : FS_FOREVER };
-	size_t len = strlen(name);
-	/* Whatever is made or renamed is looked up first, so this holds for those too. */
-	if (len > TREE_NAME_MAX) {
-		fuse_reply_err(req, ENAMETOOLONG);
-		return;
-	}
-	fs_read_lock(fs);
-	uint64_t ino = tree_lookup(fs->tree, parent, name, len);
-	if (ino && !fs_node_exists(fs, ino))
-		ino = 0;
-	ino = fs_current_ino(fs, ino);
-	int r = ino ? fs_entry_param(fs, ino, &e) : fs->overlay ? -ENOENT : 0;
-	fs_unlock(fs);
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		fuse_reply_entry(req, &e); /* ino 0: the kernel remembers that it is not there */
-}
-
-void fs_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	struct fs *fs = fs_of(req);
-	struct stat st;
-	fs_read_lock(fs);
-	int r = fs_node_attr(fs, ino, &st);
-	double timeout = attr_timeout(fs, ino);
-	fs_unlock(fs);
-	if (r < 0)
-		fuse_reply_err(req, -r);
-	else
-		fuse_reply_attr(req, &st, timeout);
-}
-
-/* ---- reading ---- */
 
 void fs_reply_text(fuse_req_t req, const struct sft_buf *text, size_t size, off_t offset)
 {
@@ -286,8 +189,8 @@ static void reply_f32(fuse_req_t req, struct fs *fs, uint64_t ino, const struct 
 		      size ? offset : 0, size);
 }
 
-/* What is made, not sent as it lies. */
-static void reply_made(fuse_req_t req, struct fs *fs, uint64_t ino, size_t size, off_t offset)
+/* What is generated, not sent verbatim. */
+static void reply_generated(fuse_req_t req, struct fs *fs, uint64_t ino, size_t size, off_t offset)
 {
 	struct sft_buf text = { 0 };
 	if (tree_ino_kind(ino) == TREE_F32) {
@@ -311,133 +214,61 @@ void fs_op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
 	struct fs_bytes bytes = { 0 };
 	fs_read_lock(fs);
 	int r = fs_node_check(fs, ino);
-	bool as_it_lies = fs_is_bytes(ino);
-	if (r == 0 && as_it_lies)
+	bool verbatim = fs_is_bytes(ino);
+	if (r == 0 && verbatim)
 		r = fs_bytes_of(fs, ino, &bytes);
 	if (r < 0)
 		fuse_reply_err(req, -r);
-	else if (as_it_lies)
+	else if (verbatim)
 		reply_bytes(req, fs, &bytes, size, (uint64_t)offset);
 	else
-		reply_made(req, fs, ino, size, offset);
+		reply_generated(req, fs, ino, size, offset);
 	fs_unlock(fs);
 	sft_buf_free(&bytes.own_head);
 }
 
-/* Where nothing has to be known of open files, the kernel need not ask: 36 us become 1.5. */
-static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+/* ---- of an open file (edit) ---- */
+
+static void read_draft(fuse_req_t req, struct fs *fs, const struct fs_handle *h, size_t size,
+		       off_t offset)
 {
-	const struct options *o = fs_of(req)->opt;
-	if (!o->direct_io && !o->allow_root) {
-		fuse_reply_err(req, ENOSYS);
-		return;
-	}
-	fi->direct_io = o->direct_io;
-	fi->keep_cache = tree_ino_kind(ino) != TREE_STATUS && tree_ino_kind(ino) != TREE_PROGRESS;
-	fuse_reply_open(req, fi);
-}
-
-static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
-{
-	fi->cache_readdir = fi->keep_cache = 1;
-	if (fs_of(req)->opt->allow_root)
-		fuse_reply_open(req, fi);
-	else
-		fuse_reply_err(req, ENOSYS);
-}
-
-/* ---- statfs, extended attributes ---- */
-
-void fs_op_statfs(fuse_req_t req, fuse_ino_t ino)
-{
-	struct fs *fs = fs_of(req);
-	struct statvfs st = { .f_bsize = 4096, .f_frsize = 4096, .f_namemax = TREE_NAME_MAX };
-	struct statvfs room;
-	fs_read_lock(fs);
-	st.f_blocks = (sft_checkpoint_nbytes(fs_checkpoint(fs)) + 4095) / 4096;
-	st.f_files = tree_count(fs->tree);
-	/* What can still be written is what the staging has room for. */
-	if (fs->overlay && statvfs(sft_overlay_staging(fs->overlay), &room) == 0) {
-		st.f_bavail = room.f_bavail * room.f_frsize / 4096;
-		st.f_bfree = room.f_bfree * room.f_frsize / 4096;
-		st.f_blocks += st.f_bfree;
-		st.f_files += st.f_ffree = st.f_favail = 1u << 20;
-	}
-	fs_unlock(fs);
-	fuse_reply_statfs(req, &st);
-}
-
-#define XATTR_PREFIX "user.safetensors."
-static const char xattr_names[] = XATTR_PREFIX "name\0" XATTR_PREFIX "dtype\0" XATTR_PREFIX "shape";
-
-static int xattr_value(const struct fs *fs, uint64_t ino, const char *name, struct sft_buf *value)
-{
-	struct view_tensor t;
-	char reason[FS_REASON_MAX];
-	size_t prefix = strlen(XATTR_PREFIX);
-	/* "Not supported" here, and not "there is none": ls -l asks every file of a device for its
-	 * ACL until it hears that. */
-	if (strncmp(name, "user.", 5) != 0)
-		return -EOPNOTSUPP;
-	if (tree_ino_kind(ino) != TREE_TENSOR || strncmp(name, XATTR_PREFIX, prefix) != 0)
-		return -ENODATA;
-	int r = fs_node_check(fs, ino);
-	if (r < 0)
-		return r;
-	fs_tensor(fs, tree_entry(fs->tree, tree_ino_entry(ino))->id, &t, reason);
-	name += prefix;
-	if (strcmp(name, "name") == 0) {
-		sft_buf_add(value, t.name, t.name_len);
-	} else if (strcmp(name, "dtype") == 0) {
-		sft_buf_printf(value, "%s", sft_dtype_name(t.dtype));
-	} else if (strcmp(name, "shape") == 0) {
-		sft_buf_shape(value, t.shape, t.rank);
-	} else {
-		return -ENODATA;
-	}
-	return value->failed ? -ENOMEM : value->len > 65536 ? -E2BIG : 0;
-}
-
-static void reply_xattr(fuse_req_t req, const char *value, size_t len, size_t size)
-{
-	if (size == 0)
-		fuse_reply_xattr(req, len);
-	else if (size < len)
-		fuse_reply_err(req, ERANGE);
-	else
-		fuse_reply_buf(req, value, len);
-}
-
-void fs_op_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name, size_t size)
-{
-	struct fs *fs = fs_of(req);
-	struct sft_buf value = { 0 };
-	fs_read_lock(fs);
-	int r = xattr_value(fs, ino, name, &value);
-	fs_unlock(fs);
+	size_t done = 0;
+	char *buf = malloc(size);
+	int r = buf ? sft_overlay_read(fs->overlay, h->draft, buf, size, (uint64_t)offset, &done,
+				       NULL)
+		    : -ENOMEM;
 	if (r < 0)
 		fuse_reply_err(req, -r);
 	else
-		reply_xattr(req, value.data, value.len, size);
-	sft_buf_free(&value);
+		fuse_reply_buf(req, buf, done);
+	free(buf);
 }
 
-void fs_op_listxattr(fuse_req_t req, fuse_ino_t ino, size_t size)
+/* From a copy: once the reply is on its way the reader may close, and the handle is gone. */
+static void read_text(fuse_req_t req, const struct fs_handle *h, size_t size, off_t offset)
 {
-	bool has = tree_ino_kind(ino) == TREE_TENSOR;
-	reply_xattr(req, xattr_names, has ? sizeof(xattr_names) : 0, size);
+	struct sft_buf piece = { 0 };
+	if ((uint64_t)offset < h->text.len) {
+		size_t left = h->text.len - (size_t)offset;
+		sft_buf_add(&piece, h->text.data + offset, left < size ? left : size);
+	}
+	fs_reply_text(req, &piece, size, 0);
+	sft_buf_free(&piece);
 }
 
-const struct fuse_lowlevel_ops fs_ops_read_only = {
-	.init = fs_op_init,
-	.lookup = fs_op_lookup,
-	.getattr = fs_op_getattr,
-	.open = op_open,
-	.read = fs_op_read,
-	.opendir = op_opendir,
-	.readdir = fs_op_readdir,
-	.readdirplus = fs_op_readdirplus,
-	.statfs = fs_op_statfs,
-	.getxattr = fs_op_getxattr,
-	.listxattr = fs_op_listxattr,
-};
+void fs_op_edit_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+		     struct fuse_file_info *fi)
+{
+	struct fs *fs = fs_of(req);
+	const struct fs_handle *h = handle_of(fi);
+	bool has_bytes = fs_is_bytes(ino) || tree_ino_kind(ino) == TREE_F32;
+	fs_read_lock(fs);
+	bool drafted = h->draft != SFT_NO_ID;
+	if (drafted)
+		read_draft(req, fs, h, size, offset);
+	else if (!has_bytes)
+		read_text(req, h, size, offset);
+	fs_unlock(fs);
+	if (!drafted && has_bytes)
+		fs_op_read(req, ino, size, offset, fi);
+}

@@ -17,13 +17,23 @@ trap 'rm -rf "$T"' EXIT
 cd "$ROOT" || exit 1
 failures=0 checks=0
 
-# check WHAT COMMAND...: the command succeeds and prints nothing.
+# looked COUNT: at so many files or words a rule has looked; one that looked at none proves nothing.
+looked() {
+    echo "$1" >>"$T/looked"
+}
+
+# check WHAT COMMAND...: the command succeeds, prints nothing, and has looked at something.
 check() {
-    local what=$1 output status=0
+    local what=$1 output status=0 count
     shift
     checks=$((checks + 1))
+    : >"$T/looked"
     output=$("$@" 2>&1) || status=$?
-    if [ "$status" -ne 0 ] || [ -n "$output" ]; then
+    count=$(awk '{ n += $1 } END { print n + 0 }' "$T/looked")
+    [ "$count" -gt 0 ] || output+="${output:+$'\n'}it looked at nothing"
+    if [ "$status" -eq 0 ] && [ -z "$output" ]; then
+        echo "ok: $what ($count looked at)"
+    else
         failures=$((failures + 1))
         printf 'FAIL: %s (exit status %s)\n' "$what" "$status"
         [ -z "$output" ] || head -n 40 <<<"    ${output//$'\n'/$'\n'    }"
@@ -47,6 +57,7 @@ options() {
 in_man_page() {
     local word
     while read -r word; do
+        looked 1
         grep -qE -- "[ \"]${word}([ ,;\"A-Z]|flat|replace|\$)" "$T/man" || echo "$word"
     done
 }
@@ -56,6 +67,7 @@ in_completion() {
     local word
     COMP_WORDBREAKS=$' \t\n"\'><=;|&(:'
     while read -r word; do
+        looked 1
         COMP_LINE="safetensorfs $1$word" COMP_POINT=${#COMP_LINE}
         read -ra COMP_WORDS <<<"${COMP_LINE//=/ = }"
         COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
@@ -66,6 +78,7 @@ in_completion() {
 }
 
 enough_words() {
+    looked 2
     [ "$(verbs | wc -l)" -ge 8 ] || echo "verbs in fs/main.c are not found any more"
     [ "$(options | wc -l)" -ge 40 ] || echo "options in fs/cli/options.c are not found any more"
 }
@@ -73,8 +86,19 @@ enough_words() {
 same_version() {
     local version
     version=$("$SAFETENSORFS" --version)
+    looked "$(grep -c . <(printf '%s\n' docs/*.[18] CHANGELOG.md))"
     grep -LF "\"$version\"" docs/*.[18] | sed "s/\$/ is not of $version/"
     grep -qF "## ${version#* }" CHANGELOG.md || echo "CHANGELOG.md has no ${version#* }"
+}
+
+lint() {
+    looked $#
+    mandoc -T lint "$@"
+}
+
+complete_in_bash() {
+    looked 1
+    "$PYTHON" tests/completion.py "$SAFETENSORFS" docs/safetensorfs.bash
 }
 
 check "there are verbs and options to look for" enough_words
@@ -82,7 +106,7 @@ check "every verb is in the man page" in_man_page < <(verbs)
 check "every option is in the man page" in_man_page < <(options)
 check "man page and changelog are of this version" same_version
 if type -P mandoc >/dev/null; then
-    check "the man pages lint" mandoc -T lint docs/*.[18]
+    check "the man pages lint" lint docs/*.[18]
 else
     echo "SKIP: no mandoc, so the man pages were not linted"
 fi
@@ -92,7 +116,7 @@ check "every verb is completed" in_completion '' < <(verbs)
 # A path follows these, which is completed only where there is one.
 check "every option is completed" in_completion '-o ' < <(options | grep -vxE '(staging|output)=')
 check "options that take a path are offered" in_completion '-o ' < <(printf '%s\n' stag outp)
-check "an interactive shell completes, names of tensors too" "$PYTHON" tests/completion.py "$SAFETENSORFS" docs/safetensorfs.bash
+check "an interactive shell completes, names of tensors too" complete_in_bash
 
 # ---- pages ----
 
@@ -100,6 +124,7 @@ pages=(README.md CHANGELOG.md docs/*.md)
 
 # Relative links lead to files, and #fragments to headings.
 links() {
+    looked "${#pages[@]}"
     "$PYTHON" - "${pages[@]}" <<'PY'
 import os, re, sys
 
@@ -127,12 +152,14 @@ named_files() {
     local path
     grep -ohE '`(src|fs|tests|scripts|docs)/[^` ]*`' "${pages[@]}" | tr -d '`' | sort -u |
         while read -r path; do
+            looked 1
             compgen -G "$path" >/dev/null || echo "$path is named, and does not exist"
         done
 }
 
 # The tables of names, against the implementation that the driver is compared with.
 name_tables() {
+    looked "$(grep -c '^<!-- names: ' docs/names.md)"
     "$PYTHON" - <<'PY'
 import json, re, subprocess, sys
 
@@ -158,9 +185,11 @@ corpus_rules() {
     local group file
     grep -oE '`([a-z-]+-\*|overlap)`' docs/format.md | tr -d '`' | sort -u >"$T/groups"
     while read -r group; do
+        looked 1
         compgen -G "tests/corpus/invalid/$group.safetensors" >/dev/null || echo "$group: no such file in the corpus"
     done <"$T/groups"
     for file in tests/corpus/invalid/*; do
+        looked 1
         file=$(basename "$file" .safetensors)
         grep -qxF -e "${file%%-*}-*" -e "$file" "$T/groups" || echo "$file: no rule in docs/format.md"
     done
@@ -184,6 +213,7 @@ installed() {
         cat "$T/install"
         return
     }
+    looked "$(find "$T/root" ! -type d | wc -l)"
     prefix=$T/root$(build_option prefix)
     helpers=$(build_option helperdir)
     [ -n "$helpers" ] || helpers=$(build_option prefix)/sbin
@@ -211,21 +241,27 @@ fi
 
 # ---- the source ----
 
-# sources FOLDER...: the C files below them; a rule that looks at none has not looked.
+# sources FOLDER...: the C files below them.
 sources() {
     local files
-    mapfile -t files < <(find "$@" -name '*.[ch]' | sort)
-    [ "${#files[@]}" -gt 0 ] || echo "no-C-files-in-$1"
-    printf '%s\n' "${files[@]}"
+    files=$(find "$@" -name '*.[ch]' | sort)
+    looked "$(wc -l <<<"$files")"
+    echo "$files"
 }
 
 includes() { # REGEX FOLDER...
     sources "${@:2}" | xargs grep -lE "^[[:space:]]*#[[:space:]]*include[[:space:]]*[<\"]$1"
 }
 
+# What meson.build cannot hide, since the compiler finds it without: a header below /usr/include,
+# and one that is named by its way from here.
 fuse_where_it_belongs() {
     includes 'fuse' src fs | grep -vxE 'fs/fuse/operations\.h|fs/mount/session\.c'
-    includes 'operations\.h' fs | grep -vxE 'fs/(fuse|mount)/.*'
+    return 0
+}
+
+no_ways() {
+    includes '[^>"]*/[^"]*"' src fs
     return 0
 }
 
@@ -238,19 +274,32 @@ unfinished() {
     return 0
 }
 
+# No two files have one name, so that it says which is meant.
+names_twice() {
+    sources src fs | sed 's|.*/||' | sort | uniq -d
+}
+
+objects() {
+    looked "$(ar t "$LIBSFT" | wc -l)"
+}
+
 # Only what is read after the start-up is mutable state: relocated constants are not.
 no_mutable_globals() {
+    objects
     nm -f sysv "$LIBSFT" 2>/dev/null |
         awk -F '|' '$3 ~ /[dDbBcC]/ && $7 !~ /^\.data\.rel\.ro/ { print $1, $7 }'
 }
 
 no_printing_no_exit() {
+    objects
     nm -u "$LIBSFT" 2>/dev/null | awk 'NF == 2 { print $2 }' | sort -u |
         grep -xE '_?_?(v?f?printf|v?dprintf|perror|puts|fputs|putchar|fputc|fwrite)(_chk)?|stdout|stderr|_?exit|abort|__assert_fail|v?(err|warn)x?|v?syslog'
     return 0
 }
 
 check "<fuse*.h> is included only where it may be" fuse_where_it_belongs
+check "an include names a header, not the way to it" no_ways
+check "no two files of the source have one name" names_twice
 check "no file has 500 lines" short_files
 check "nothing is left unfinished" unfinished
 if [ -n "${LIBSFT:-}" ] && [[ ${SANITIZE:-none} =~ ^(none|\[\])$ ]] && type -P nm >/dev/null; then

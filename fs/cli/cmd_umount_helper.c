@@ -78,13 +78,13 @@ static bool can_be_asked(const char *mountpoint)
 }
 
 /* Without a question, so without a commit that we would hear of. */
-static int only_unmount(const char *said, int flags)
+static int only_unmount(const char *given, int flags)
 {
 	struct sft_error err = { 0 };
-	char *mountpoint = mountpoint_resolve(said, &err);
+	char *mountpoint = mountpoint_resolve(given, &err);
 	int r = mountpoint ? mountpoint_unmount(mountpoint, flags, &err) : -1;
 	if (r < 0)
-		log_error(said, "%s", err.msg);
+		log_error(given, "%s", err.msg);
 	free(mountpoint);
 	return r;
 }

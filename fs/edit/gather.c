@@ -20,7 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static int view_content(struct fs *fs, const struct fs_handle *h, struct sft_buf *out)
+static int shown_content(struct fs *fs, const struct fs_handle *h, struct sft_buf *out)
 {
 	if (tree_ino_kind(h->ino) != TREE_NPY) {
 		sft_buf_add(out, h->text.data, h->text.len);
@@ -54,7 +54,7 @@ int edit_draft_need(struct fs *fs, struct fs_handle *h, bool empty)
 	if (h->draft != SFT_NO_ID)
 		return 0;
 	if (!empty)
-		r = view_content(fs, h, &text);
+		r = shown_content(fs, h, &text);
 	uint32_t draft;
 	if (r == 0)
 		r = edit_draft_new(fs, &text, &draft);

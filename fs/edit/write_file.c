@@ -27,8 +27,8 @@ static void set_unflushed(struct fs *fs, struct fs_handle *h, bool unflushed)
 
 /* ---- write, truncate ---- */
 
-/* How a change of what gathers for a view ended: until it is empty again, one that failed is why
- * it is not whole. */
+/* Keep how a change of a draft ended: after one that failed the draft is not whole, until it is
+ * empty again. */
 static void note_draft(struct fs_handle *h, int r, bool emptied)
 {
 	if (!edit_is_drafted(h->ino) && !h->pending)
@@ -44,14 +44,14 @@ static void note_draft(struct fs_handle *h, int r, bool emptied)
 static int write_bytes(struct fs *fs, struct fs_handle *h, const char *buf, size_t size,
 		       uint64_t offset)
 {
-	bool view = edit_is_drafted(h->ino);
-	int r = view ? edit_draft_need(fs, h, false) : 0;
+	bool drafted = edit_is_drafted(h->ino);
+	int r = drafted ? edit_draft_need(fs, h, false) : 0;
 	if (r == 0)
-		r = sft_overlay_write(fs->overlay, view ? h->draft : fs_tensor_id(fs, h->ino), buf,
-				      size, offset, NULL);
+		r = sft_overlay_write(fs->overlay, drafted ? h->draft : fs_tensor_id(fs, h->ino),
+				      buf, size, offset, NULL);
 	h->changed = true;
 	note_draft(h, r, false);
-	if (!view)
+	if (!drafted)
 		fs_inode_touch(fs, h->node);
 	return r;
 }

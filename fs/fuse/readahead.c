@@ -10,10 +10,9 @@
 
 #include <fcntl.h>
 
-#define AHEAD (8u << 20) /* bytes asked for behind a sequential request */
-#define NEAR                                                                                       \
-	(4u << 20) /* bytes: several threads serve one reader, so requests come out of order       \
-		    */
+#define AHEAD (8u << 20) /* bytes asked for after a sequential request */
+/* Bytes: several threads serve one reader, so requests come out of order. */
+#define NEAR (4u << 20)
 
 /* Where the last request to a file ended, by file. Two files that share a slot only cost a guess.
  */

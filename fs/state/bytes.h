@@ -5,12 +5,12 @@
 #include "state.h"
 
 /*
- * What the bytes of a file are that is sent as it lies: of a tensor's, its .npy's, and of
- * model.safetensors: `head`, then `body` bytes, which are regions.
+ * The bytes of a file that is sent verbatim (a tensor's, its .npy, model.safetensors): `head`,
+ * then `body` bytes, which are regions.
  */
 struct fs_bytes {
 	const struct fs *fs;
-	uint32_t id;			 /* of the tensor; where there is no `merged` */
+	uint32_t id;			 /* of the tensor, without `merged` */
 	const struct sft_merged *merged; /* or NULL */
 	struct sft_buf own_head;	 /* to be freed */
 	const struct sft_buf *head;

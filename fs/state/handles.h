@@ -9,17 +9,20 @@ struct fs_handle {
 	uint64_t ino;
 	struct fs_inode *node;
 	bool writable;
-	bool fits;	/* of NAME.npy: fs_handle_fits() has said so */
-	bool unflushed; /* written since the last flush: if the connection ends now, edits may be
-			   torn */
-	struct sft_buf
-		text;	/* what a reader of a sidecar, metadata or control file sees: as at open */
-	uint32_t draft; /* scratch id that holds what was written to a view; SFT_NO_ID: none */
-	bool pending;	/* its own entry stands for a view of no tensor yet */
+	bool fits; /* of NAME.npy: fs_handle_fits() has said so */
+	/* Written since the last flush: if the connection ends now, edits may be torn. */
+	bool unflushed;
+	/* What a reader of a sidecar, metadata or control file sees: as at open. */
+	struct sft_buf text;
+	/* Scratch id that holds what was written to a sidecar, metadata or .npy; SFT_NO_ID: none.
+	 */
+	uint32_t draft;
+	bool pending;	     /* its own entry stands for a view of no tensor yet */
 	enum tree_kind kind; /* of the file; of a pending one: of what it stands for */
 	uint32_t entry;	     /* whose view it is; tree_now() says what that has become */
 	bool changed;	     /* the draft was written since it was last applied */
-	int failed; /* the first write to the draft that failed, -errno, since it was last empty */
+	/* -errno of the first write to the draft that failed, since it was last empty. */
+	int failed;
 	bool failure_logged;
 	struct fs_handle *next, *previous;
 };

@@ -35,7 +35,7 @@ static void text(struct sft_buf *json, const char *key, const char *value)
 static void problems(const struct fs *fs, struct sft_buf *json)
 {
 	char reason[FS_REASON_MAX];
-	size_t said = 0;
+	size_t listed = 0;
 	sft_buf_printf(json, "  \"problems\": [");
 	uint32_t n = fs->overlay && sft_overlay_problems(fs->overlay)
 			     ? sft_overlay_count(fs->overlay)
@@ -44,13 +44,13 @@ static void problems(const struct fs *fs, struct sft_buf *json)
 		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
 		if (!e->live || !sft_overlay_problem(fs->overlay, id, reason, sizeof(reason)))
 			continue;
-		sft_buf_printf(json, "%s\n    { \"tensor\": ", said++ ? "," : "");
+		sft_buf_printf(json, "%s\n    { \"tensor\": ", listed++ ? "," : "");
 		sft_buf_json(json, e->name, e->name_len);
 		sft_buf_printf(json, ", \"reason\": ");
 		sft_buf_json(json, reason, strlen(reason));
 		sft_buf_printf(json, " }");
 	}
-	sft_buf_printf(json, "%s],\n", said ? "\n  " : "");
+	sft_buf_printf(json, "%s],\n", listed ? "\n  " : "");
 }
 
 static void last_commit(const struct fs *fs, struct sft_buf *json)

@@ -1,6 +1,7 @@
 /* cmd_recover.c - recover and discard: edits that were left staged, without mounting */
 #include "advice.h"
 #include "cmd.h"
+#include "commit_edits.h"
 #include "log.h"
 #include "options.h"
 #include "progress.h"
@@ -13,19 +14,6 @@
 static void report(void *ctx, uint64_t done, uint64_t total)
 {
 	progress_step(ctx, done, total);
-}
-
-/* The error has room for one tensor; the user is told of each. */
-static void say_problems(const struct sft_overlay *ov, const char *source)
-{
-	char reason[256];
-	struct sft_quoted q;
-	for (uint32_t id = 0; sft_overlay_problems(ov) && id < sft_overlay_count(ov); id++) {
-		const struct sft_entry *e = sft_overlay_entry(ov, id);
-		if (e->live && sft_overlay_problem(ov, id, reason, sizeof(reason)))
-			log_error(source, "tensor %s: %s", sft_quote(&q, e->name, e->name_len),
-				  reason);
-	}
 }
 
 static int commit(struct sft_overlay *ov, const char *source, bool allow_empty)
@@ -42,7 +30,7 @@ static int commit(struct sft_overlay *ov, const char *source, bool allow_empty)
 	if (note[0])
 		log_warning(source, "%s", note);
 	if (r < 0) {
-		say_problems(ov, source);
+		edit_log_problems(ov, source);
 		log_error(source, "not committed: %s", err.msg);
 		return 1;
 	}

@@ -82,28 +82,22 @@ int cmd_status(int argc, char **argv)
 {
 	static const char *const names[] = { "--json", NULL };
 	bool as_json = false;
-	struct sft_buf text = { 0 }, out = { 0 };
-	struct sft_json j = { 0 };
-	struct sft_error err = { 0 };
+	struct control c = { 0 };
+	struct sft_buf out = { 0 };
 	if (cmd_one(argc, argv, names, &as_json, "MOUNTPOINT") != 0)
 		return 2;
-	int code = control_read(argv[0], "status", &text);
-	if (code == 0 && sft_json_parse(&j, text.data, text.len, 0, &err) < 0) {
-		log_error(argv[0], "%s", err.msg);
-		code = 1;
-	}
+	int code = control_read(&c, argv[0], "status");
 	if (code == 0 && !as_json)
-		render(&j, &out);
+		render(&c.json, &out);
 	if (code == 0) {
-		const struct sft_buf *print = as_json ? &text : &out;
+		const struct sft_buf *print = as_json ? &c.text : &out;
 		if (fwrite(print->data, 1, print->len, stdout) != print->len ||
 		    fflush(stdout) != 0) {
 			log_error("stdout", "%s", strerror(errno));
 			code = 1;
 		}
 	}
-	sft_json_free(&j);
 	sft_buf_free(&out);
-	sft_buf_free(&text);
+	control_free(&c);
 	return code;
 }

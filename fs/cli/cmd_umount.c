@@ -22,8 +22,7 @@
 /* What we need to know of a mount. */
 struct target {
 	const char *mountpoint;
-	struct sft_buf text; /* status */
-	struct sft_json json;
+	struct control status;
 	uint64_t pid;
 	bool edit;
 	char *source;
@@ -31,25 +30,19 @@ struct target {
 
 static void target_free(struct target *t)
 {
-	sft_json_free(&t->json);
-	sft_buf_free(&t->text);
+	control_free(&t->status);
 	free(t->source);
 }
 
 static int target_open(struct target *t, const char *mountpoint)
 {
-	struct sft_error err = { 0 };
-	memset(t, 0, sizeof(*t));
-	t->mountpoint = mountpoint;
-	if (control_read(mountpoint, "status", &t->text) != 0)
+	const struct sft_json *j = &t->status.json;
+	*t = (struct target){ .mountpoint = mountpoint };
+	if (control_read(&t->status, mountpoint, "status") != 0)
 		return 1;
-	if (sft_json_parse(&t->json, t->text.data, t->text.len, 0, &err) < 0) {
-		log_error(mountpoint, "%s", err.msg);
-		return 1;
-	}
-	t->edit = sft_json_equal(&t->json, sft_json_get(&t->json, 0, "mode"), "edit");
-	t->source = control_string(&t->json, sft_json_get(&t->json, 0, "source"));
-	if (!sft_json_u64(&t->json, sft_json_get(&t->json, 0, "pid"), &t->pid) || !t->source) {
+	t->edit = sft_json_equal(j, sft_json_get(j, 0, "mode"), "edit");
+	t->source = control_string(j, sft_json_get(j, 0, "source"));
+	if (!sft_json_u64(j, sft_json_get(j, 0, "pid"), &t->pid) || !t->source) {
 		log_error(mountpoint, "its status is not understood");
 		return 1;
 	}
@@ -71,16 +64,13 @@ static void *watch_progress(void *ctx)
 	progress_start(&bar, "commit");
 	struct pollfd end = { w->done, POLLIN, 0 };
 	while (poll(&end, 1, 200) == 0) {
-		struct sft_buf text = { 0 };
-		struct sft_json j = { 0 };
+		struct control c = { 0 };
 		uint64_t done, total;
-		if (isatty(STDERR_FILENO) && control_read(w->mountpoint, "progress", &text) == 0 &&
-		    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0 &&
-		    sft_json_u64(&j, sft_json_get(&j, 0, "done"), &done) &&
-		    sft_json_u64(&j, sft_json_get(&j, 0, "total"), &total))
+		if (isatty(STDERR_FILENO) && control_read(&c, w->mountpoint, "progress") == 0 &&
+		    sft_json_u64(&c.json, sft_json_get(&c.json, 0, "done"), &done) &&
+		    sft_json_u64(&c.json, sft_json_get(&c.json, 0, "total"), &total))
 			progress_step(&bar, done, total);
-		sft_json_free(&j);
-		sft_buf_free(&text);
+		control_free(&c);
 	}
 	progress_end(&bar);
 	return NULL;
@@ -139,10 +129,10 @@ static void explain(const char *mountpoint, int error)
 	struct target t;
 	char *why = NULL;
 	if (target_open(&t, mountpoint) == 0) {
-		unsigned last = sft_json_get(&t.json, 0, "last_commit");
-		unsigned token = last ? sft_json_get(&t.json, last, "error") : 0;
-		say_problems(mountpoint, &t.json);
-		why = control_string(&t.json, token);
+		unsigned last = sft_json_get(&t.status.json, 0, "last_commit");
+		unsigned token = last ? sft_json_get(&t.status.json, last, "error") : 0;
+		say_problems(mountpoint, &t.status.json);
+		why = control_string(&t.status.json, token);
 	}
 	log_error(mountpoint, "not committed: %s", why ? why : strerror(error));
 	free(why);
@@ -201,21 +191,18 @@ static bool wait_for_end(int pidfd, const char *device, uint64_t identity)
  */
 static char *staging_of(const struct target *t, int *pidfd)
 {
-	struct sft_buf text = { 0 };
-	struct sft_json j = { 0 };
+	struct control c = { 0 };
 	char *staging = NULL;
 	struct stat ours;
 	uint64_t namespace;
 	*pidfd = -1;
-	if (control_read(t->mountpoint, "progress", &text) == 0 &&
-	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0) {
-		staging = control_string(&j, sft_json_get(&j, 0, "staging"));
-		if (sft_json_u64(&j, sft_json_get(&j, 0, "pid_namespace"), &namespace) &&
+	if (control_read(&c, t->mountpoint, "progress") == 0) {
+		staging = control_string(&c.json, sft_json_get(&c.json, 0, "staging"));
+		if (sft_json_u64(&c.json, sft_json_get(&c.json, 0, "pid_namespace"), &namespace) &&
 		    stat("/proc/self/ns/pid", &ours) == 0 && ours.st_ino == namespace)
 			*pidfd = (int)syscall(SYS_pidfd_open, (pid_t)t->pid, 0);
 	}
-	sft_json_free(&j);
-	sft_buf_free(&text);
+	control_free(&c);
 	return staging;
 }
 

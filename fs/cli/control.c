@@ -26,8 +26,9 @@ static int read_all(int fd, struct sft_buf *text)
 	return text->failed ? -ENOMEM : 0;
 }
 
-int control_read(const char *mountpoint, const char *name, struct sft_buf *text)
+int control_read(struct control *c, const char *mountpoint, const char *name)
 {
+	struct sft_error err = { 0 };
 	char *path = NULL;
 	struct statfs st;
 	int fd = -1, r = -ENOMEM;
@@ -42,7 +43,7 @@ int control_read(const char *mountpoint, const char *name, struct sft_buf *text)
 	if (r == 0 && (fstatfs(fd, &st) < 0 || st.f_type != FUSE_FS_MAGIC))
 		r = -ENOENT;
 	if (r == 0)
-		r = read_all(fd, text);
+		r = read_all(fd, &c->text);
 	if (fd >= 0)
 		close(fd);
 	if (r == -ENOTCONN)
@@ -54,7 +55,17 @@ int control_read(const char *mountpoint, const char *name, struct sft_buf *text)
 			  "is not a safetensorfs mount (findmnt -t fuse.safetensorfs lists those)");
 	else if (r < 0)
 		log_error(mountpoint, "%s", strerror(-r));
+	if (r == 0 && sft_json_parse(&c->json, c->text.data, c->text.len, 0, &err) < 0) {
+		log_error(mountpoint, "%s", err.msg);
+		return 1;
+	}
 	return r < 0 ? 1 : 0;
+}
+
+void control_free(struct control *c)
+{
+	sft_json_free(&c->json);
+	sft_buf_free(&c->text);
 }
 
 char *control_string(const struct sft_json *j, unsigned token)
@@ -73,15 +84,13 @@ char *control_string(const struct sft_json *j, unsigned token)
  */
 void control_sync_writers(const char *mountpoint)
 {
-	struct sft_buf text = { 0 };
-	struct sft_json j = { 0 };
+	struct control c = { 0 };
 	unsigned array = 0;
-	if (control_read(mountpoint, "progress", &text) == 0 &&
-	    sft_json_parse(&j, text.data, text.len, 0, NULL) == 0)
-		array = sft_json_get(&j, 0, "writers");
-	unsigned end = array ? sft_json_next(&j, array) : 0;
-	for (unsigned i = array + 1; array && i < end; i = sft_json_next(&j, i)) {
-		char *name = control_string(&j, i), *path = NULL;
+	if (control_read(&c, mountpoint, "progress") == 0)
+		array = sft_json_get(&c.json, 0, "writers");
+	unsigned end = array ? sft_json_next(&c.json, array) : 0;
+	for (unsigned i = array + 1; array && i < end; i = sft_json_next(&c.json, i)) {
+		char *name = control_string(&c.json, i), *path = NULL;
 		if (!name || asprintf(&path, "%s/%s", mountpoint, name) < 0)
 			path = NULL;
 		int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
@@ -92,6 +101,5 @@ void control_sync_writers(const char *mountpoint)
 		free(path);
 		free(name);
 	}
-	sft_json_free(&j);
-	sft_buf_free(&text);
+	control_free(&c);
 }

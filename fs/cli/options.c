@@ -1,7 +1,7 @@
 /* options.c - command line of mount, recover and discard */
 #include "options.h"
 
-#include "log.h"
+#include "cmd.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -89,12 +89,6 @@ static const struct word {
 	{ "user=", IGNORE_VALUE },
 };
 
-static int usage(const char *word, const char *reason)
-{
-	log_error(word, "%s", reason);
-	return 2;
-}
-
 static const struct word *find_word(const char *text)
 {
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
@@ -121,10 +115,10 @@ static void pass_on(struct options *o, const char *text)
 static int set_string(char **to, const char *text, const char *value)
 {
 	if (!*value)
-		return usage(text, "needs a value");
+		return cmd_usage(text, "needs a value");
 	free(*to);
 	*to = strdup(value);
-	return *to ? 0 : usage(text, "no memory");
+	return *to ? 0 : cmd_usage(text, "no memory");
 }
 
 static int set_layout(struct options *o, const char *text, const char *value)
@@ -138,7 +132,7 @@ static int set_layout(struct options *o, const char *text, const char *value)
 			return 0;
 		}
 	}
-	return usage(text, "the layouts are flat, tree and files");
+	return cmd_usage(text, "the layouts are flat, tree and files");
 }
 
 static int set_number(unsigned *to, const char *text, const char *value, unsigned max)
@@ -147,7 +141,7 @@ static int set_number(unsigned *to, const char *text, const char *value, unsigne
 	unsigned long n = strtoul(value, &end, 10);
 	snprintf(reason, sizeof(reason), "needs a number from 1 to %u", max);
 	if (*value < '0' || *value > '9' || *end || n < 1 || n > max)
-		return usage(text, reason);
+		return cmd_usage(text, reason);
 	*to = (unsigned)n;
 	return 0;
 }
@@ -157,7 +151,7 @@ static int set_commit(struct options *o, const char *text, const char *value)
 	o->inplace = strcmp(value, "inplace") == 0;
 	return o->inplace || strcmp(value, "replace") == 0
 		       ? 0
-		       : usage(text, "the ways to commit are replace and inplace");
+		       : cmd_usage(text, "the ways to commit are replace and inplace");
 }
 
 static int mount_word(struct options *o, const char *text, bool *given_ro)
@@ -166,12 +160,12 @@ static int mount_word(struct options *o, const char *text, bool *given_ro)
 	if (!w)
 		return strncmp(text, "x-", 2) == 0 || strncmp(text, "X-", 2) == 0
 			       ? 0
-			       : usage(text, "unknown mount option (see safetensorfs --help)");
+			       : cmd_usage(text, "unknown mount option (see safetensorfs --help)");
 	const char *value = text + strlen(w->name);
 	switch (w->action) {
 	case FUSE_VALUE:
 		if (!*value)
-			return usage(text, "needs a value");
+			return cmd_usage(text, "needs a value");
 		pass_on(o, text);
 		return 0;
 	case FUSE:
@@ -232,8 +226,9 @@ static int staging_word(struct options *o, enum options_for what, const char *te
 		return set_string(&o->staging, text, text + 8);
 	if (what == OPTIONS_RECOVER && strncmp(text, "output=", 7) == 0)
 		return set_string(&o->output, text, text + 7);
-	return usage(text, what == OPTIONS_RECOVER ? "recover knows -o staging=DIR and output=PATH"
-						   : "discard knows -o staging=DIR");
+	return cmd_usage(text, what == OPTIONS_RECOVER
+				       ? "recover knows -o staging=DIR and output=PATH"
+				       : "discard knows -o staging=DIR");
 }
 
 /* The words of one -o; `\,` is a comma inside a word, as libfuse reads it. */
@@ -242,7 +237,7 @@ static int parse_words(struct options *o, enum options_for what, const char *lis
 	int r = 0;
 	char *text = malloc(strlen(list) + 1);
 	if (!text)
-		return usage("-o", "no memory");
+		return cmd_usage("-o", "no memory");
 	while (r == 0 && *list) {
 		char *out = text;
 		for (; *list && *list != ','; list++) {
@@ -268,8 +263,9 @@ static int positional(struct options *o, enum options_for what, const char *text
 		    : what == OPTIONS_MOUNT && !o->mountpoint ? &o->mountpoint
 							      : NULL;
 	if (!to)
-		return usage(text, what == OPTIONS_MOUNT ? "one source and one mountpoint, no more"
-							 : "one source, no more");
+		return cmd_usage(text, what == OPTIONS_MOUNT
+					       ? "one source and one mountpoint, no more"
+					       : "one source, no more");
 	return set_string(to, *text ? text : "''", text);
 }
 
@@ -284,7 +280,7 @@ static int parse_flags(struct options *o, const char *text)
 		else if (*p == 's')
 			o->single_thread = true;
 		else
-			return usage(text, "unknown option (see safetensorfs --help)");
+			return cmd_usage(text, "unknown option (see safetensorfs --help)");
 	}
 	return 0;
 }
@@ -292,21 +288,21 @@ static int parse_flags(struct options *o, const char *text)
 static int check(const struct options *o, enum options_for what, bool given_ro)
 {
 	if (!o->source)
-		return usage("SOURCE", "missing (see safetensorfs --help)");
+		return cmd_usage("SOURCE", "missing (see safetensorfs --help)");
 	if (what != OPTIONS_MOUNT)
 		return 0;
 	if (!o->mountpoint)
-		return usage("MOUNTPOINT",
-			     "missing; safetensorfs ls lists a source without mounting "
-			     "(see safetensorfs --help)");
+		return cmd_usage("MOUNTPOINT",
+				 "missing; safetensorfs ls lists a source without mounting "
+				 "(see safetensorfs --help)");
 	if (o->edit && given_ro)
-		return usage("ro", "contradicts edit");
+		return cmd_usage("ro", "contradicts edit");
 	if (o->output && !o->edit)
-		return usage("output=", "needs edit");
+		return cmd_usage("output=", "needs edit");
 	if (o->inplace && !o->edit)
-		return usage("commit=", "needs edit");
+		return cmd_usage("commit=", "needs edit");
 	if (o->inplace && o->output)
-		return usage("commit=inplace", "contradicts output=");
+		return cmd_usage("commit=inplace", "contradicts output=");
 	return 0;
 }
 
@@ -325,13 +321,13 @@ int options_parse(struct options *o, enum options_for what, int argc, char **arg
 			r = parse_words(o, what, a + 2, &given_ro);
 		else if (strcmp(a, "-o") == 0)
 			r = ++i < argc ? parse_words(o, what, argv[i], &given_ro)
-				       : usage("-o", "needs a list of options behind it");
+				       : cmd_usage("-o", "needs a list of options behind it");
 		else if (what == OPTIONS_RECOVER && strcmp(a, "--allow-empty") == 0)
 			o->allow_empty = true;
 		else if (what == OPTIONS_MOUNT && a[1] != '-')
 			r = parse_flags(o, a);
 		else
-			r = usage(a, "unknown option (see safetensorfs --help)");
+			r = cmd_usage(a, "unknown option (see safetensorfs --help)");
 	}
 	return r ? r : check(o, what, given_ro);
 }

@@ -20,18 +20,15 @@ static void report(void *ctx, uint64_t done, uint64_t total)
 	atomic_store(&fs->commit_total, total);
 }
 
-/* Log every tensor that blocks the commit; the error itself has room for one. */
-static void log_problems(const struct fs *fs)
+void edit_log_problems(const struct sft_overlay *ov, const char *source)
 {
 	char reason[FS_REASON_MAX];
 	struct sft_quoted q;
-	if (sft_overlay_problems(fs->overlay) == 0)
-		return;
-	for (uint32_t id = 0; id < sft_overlay_count(fs->overlay); id++) {
-		const struct sft_entry *e = sft_overlay_entry(fs->overlay, id);
-		if (e->live && sft_overlay_problem(fs->overlay, id, reason, sizeof(reason)))
-			log_error(fs->opt->source, "tensor %s: %s",
-				  sft_quote(&q, e->name, e->name_len), reason);
+	for (uint32_t id = 0; sft_overlay_problems(ov) && id < sft_overlay_count(ov); id++) {
+		const struct sft_entry *e = sft_overlay_entry(ov, id);
+		if (e->live && sft_overlay_problem(ov, id, reason, sizeof(reason)))
+			log_error(source, "tensor %s: %s", sft_quote(&q, e->name, e->name_len),
+				  reason);
 	}
 }
 
@@ -154,7 +151,7 @@ int fs_commit(struct fs *fs, bool allow_empty, struct sft_error *err)
 	if (note[0])
 		log_warning(fs->opt->source, "%s", note);
 	if (r < 0) {
-		log_problems(fs);
+		edit_log_problems(fs->overlay, fs->opt->source);
 		log_error(fs->opt->source, "not committed: %s", e.msg);
 		say_what_remains(fs, !err);
 	} else {

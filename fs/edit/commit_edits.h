@@ -18,5 +18,7 @@ bool fs_commit_allows_empty(const char *text, size_t len);
 
 /* Scratch files are kept while mounted, and no longer: all of them go, in one step. */
 void edit_drop_scratch(struct fs *fs);
+/* Log every tensor that blocks a commit; the commit's error has room for one. */
+void edit_log_problems(const struct sft_overlay *ov, const char *source);
 
 #endif

@@ -172,7 +172,7 @@ for layout, table in tables:
     if len(rows) != table.count("\n") - 2:
         print("docs/names.md: a row of a table is not understood")
     lines = "".join(json.dumps(json.loads(name)) + "\n" for name, _ in rows)
-    out = subprocess.run([sys.executable, "tests/names.py", "encode", "--layout", layout],
+    out = subprocess.run([sys.executable, "tests/oracles/names.py", "encode", "--layout", layout],
                          input=lines, capture_output=True, text=True, check=True).stdout
     for (name, want), got in zip(rows, map(json.loads, out.splitlines())):
         if got != want:

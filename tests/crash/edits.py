@@ -11,7 +11,7 @@ import struct
 import sys
 from typing import NamedTuple, Optional
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "oracles"))
 import reader  # noqa: E402
 
 BLOCK = 65536

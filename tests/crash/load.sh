@@ -10,7 +10,7 @@ rounds=${CRASH_ROUNDS:-$((48 / SLOW / SLOW))}
 # Under edits of all kinds.
 mkdir "$T/fsx"
 FSX_KILL=1 FSX_ROUNDS=$((rounds / 2)) timeout $((DEADLINE * 10)) \
-    "$PYTHON" "$ROOT/tests/mount/fsx.py" "$T/fsx" 2>&1 | tee "$T/report"
+    "$PYTHON" "$ROOT/tests/mount/edit/fsx.py" "$T/fsx" 2>&1 | tee "$T/report"
 rc=${PIPESTATUS[0]}
 check_eq "edits, $(sed 's/:.*//;1q' "$T/report")" 0 "$rc"
 

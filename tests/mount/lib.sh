@@ -317,7 +317,7 @@ make_checkpoint() {
 
 # The independent reader, the tests' oracle.
 reader() {
-    "$PYTHON" "$ROOT/tests/reader.py" "$@"
+    "$PYTHON" "$ROOT/tests/oracles/reader.py" "$@"
 }
 
 # expect_content SOURCE FILE: write what `sha256sum -c` needs to check a directory of the tensors' files.

@@ -33,7 +33,7 @@ static inline void ask_python(const char *script, const struct sft_buf *input,
 	if (input && input->len)
 		assert_int_equal(fwrite(input->data, 1, input->len, file), input->len);
 	assert_int_equal(fclose(file), 0);
-	snprintf(command, sizeof(command), "'%s' '%s'/tests/%s <%s", python, root, script, path);
+	snprintf(command, sizeof(command), "'%s' '%s'/tests/oracles/%s <%s", python, root, script, path);
 	file = popen(command, "r");
 	assert_non_null(file);
 	for (size_t n; (n = fread(chunk, 1, sizeof(chunk), file)) > 0;)

@@ -48,7 +48,7 @@ static void test_only_edited_bytes_differ(void **state)
 	}
 }
 
-/* What is in a file, as tests/reference_writer.py wants it. */
+/* What is in a file, as tests/oracles/reference_writer.py wants it. */
 static void describe_for_reference(struct sft_buf *out, const struct sft_file *file)
 {
 	const struct sft_index *index = sft_file_index(file);
@@ -152,7 +152,7 @@ static void test_a_new_layout_is_what_the_reference_writes(void **state)
 	describe_for_reference(&wanted, file);
 	sft_file_free(file);
 	fixture_put(json, wanted.data, wanted.len);
-	assert_true(asprintf(&command, "'%s' '%s/tests/reference_writer.py' '%s' <'%s'", python,
+	assert_true(asprintf(&command, "'%s' '%s/tests/oracles/reference_writer.py' '%s' <'%s'", python,
 			     root, other, json) > 0);
 	assert_int_equal(system(command), 0);
 	ours = fixture_get(path, &our_len);

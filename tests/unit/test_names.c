@@ -249,7 +249,7 @@ static void file_names_collide_with_nothing_special(void **state)
 	}
 }
 
-/* ---- against the implementation in tests/names.py ---- */
+/* ---- against the implementation in tests/oracles/names.py ---- */
 
 static void add_name(struct sft_buf *names, struct sft_buf *expected, const char *name, size_t len)
 {

@@ -8,7 +8,7 @@
 
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
 
-/* ---- with numpy itself: tests/npy_oracle.py ---- */
+/* ---- with numpy itself: tests/oracles/npy_oracle.py ---- */
 
 static void ask_numpy(const char *what, const char *path, struct sft_buf *answer)
 {

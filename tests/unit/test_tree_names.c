@@ -77,7 +77,7 @@ static void tensor_names_follow_the_layout(void **state)
 	}
 }
 
-/* Paths of a whole checkpoint, there and back, as tests/names.py has them. */
+/* Paths of a whole checkpoint, there and back, as tests/oracles/names.py has them. */
 static void agrees_with_the_python_implementation(void **state)
 {
 	struct sft_buf names = { 0 }, paths = { 0 }, decoded = { 0 }, answer = { 0 };

@@ -8,36 +8,20 @@
  * The journal comes before the base: a base whose shards are half renamed is no checkpoint. Nothing
  * is made on the disk before the base is known to be one.
  */
+#include "commit.h"
+#include "hash_names.h"
 #include "overlay_state.h"
-#include "slots.h"
-#include "staging.h"
+#include "path.h"
+#include "replay.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-void overlay_note(struct sft_overlay *ov, const char *fmt, ...)
-{
-	char **grown = realloc(ov->notes, (ov->note_count + 1) * sizeof(char *));
-	char *line = NULL;
-	va_list ap;
-	int n;
-
-	if (!grown)
-		return;
-	ov->notes = grown;
-	va_start(ap, fmt);
-	n = vasprintf(&line, fmt, ap);
-	va_end(ap);
-	if (n >= 0)
-		ov->notes[ov->note_count++] = line;
-}
 
 /* ---- options ---- */
 
@@ -54,8 +38,8 @@ static int copy_options(struct sft_overlay *ov, const struct sft_overlay_options
 
 	o->inplace = options->inplace;
 	o->flags = options->flags;
-	o->staging = options->staging ? staging_absolute(options->staging) : NULL;
-	o->output = options->output ? staging_absolute(options->output) : NULL;
+	o->staging = options->staging ? path_absolute(options->staging) : NULL;
+	o->output = options->output ? path_absolute(options->output) : NULL;
 	if ((options->staging && !o->staging) || (options->output && !o->output))
 		return no_memory(err);
 	return 0;
@@ -96,17 +80,17 @@ static int open_base(struct sft_overlay *ov, const char *elsewhere, struct sft_e
 		return r;
 	ov->base_is_output = elsewhere;
 	if (!ov->options.output) {
-		r = hub_check(ov->base, err);
+		r = hash_names_check(ov->base, err);
 		if (r < 0)
 			return r;
 	}
 	/* The source stays ours where it is not the base, as long as it is there. */
-	if (elsewhere && access(ov->source_path, F_OK) == 0) {
-		r = staging_lock(ov, ov->source_path, err);
+	if (elsewhere && access(ov->staging.source_path, F_OK) == 0) {
+		r = staging_lock(&ov->staging, ov->staging.source_path, err);
 		if (r < 0)
 			return r;
 	}
-	return staging_lock_base(ov, err);
+	return staging_lock_base(&ov->staging, ov->base, err);
 }
 
 /* ---- what is staged ---- */
@@ -120,11 +104,11 @@ static void note_resumed(struct sft_overlay *ov)
 	if (!sft_overlay_dirty(ov))
 		return;
 	sft_overlay_staged(ov, &tensors, &bytes);
-	overlay_note(ov, "resuming edits staged in %s: %u tensor%s, %llu bytes", ov->staging.path,
-		     tensors, tensors == 1 ? "" : "s", (unsigned long long)bytes);
+	notes_add(&ov->notes, "resuming edits staged in %s: %u tensor%s, %llu bytes",
+		  ov->staging.path, tensors, tensors == 1 ? "" : "s", (unsigned long long)bytes);
 	result = staging_read_result(&ov->staging);
 	if (result)
-		overlay_note(ov, "the last commit failed: %s", result);
+		notes_add(&ov->notes, "the last commit failed: %s", result);
 	free(result);
 }
 
@@ -151,7 +135,7 @@ static int resume(struct sft_overlay *ov, const struct journal_summary *sum, str
 	/* What took room may have died before it put the times back: they are noted anew. */
 	ov->staging.rewrite = ov->staging.rewrite || sum->room;
 	if (r == 0)
-		r = journal_replay(ov, sum, err);
+		r = replay_journal(ov, sum, err);
 	if (r == 0 && !inplace)
 		r = settle(ov, err);
 	if (r == 0 && !inplace)
@@ -164,7 +148,7 @@ static int resume(struct sft_overlay *ov, const struct journal_summary *sum, str
 /* The journal is done with. */
 static void forget_journal(struct sft_overlay *ov, struct journal_summary *sum, bool *found)
 {
-	overlay_note(ov, "finished a commit that was interrupted");
+	notes_add(&ov->notes, "finished a commit that was interrupted");
 	staging_clear(ov->staging.dir);
 	staging_close_files(&ov->staging);
 	journal_summary_free(sum);
@@ -192,13 +176,14 @@ static int lock_prepared(struct sft_overlay *ov, const struct journal_summary *s
 {
 	bool in_output = false;
 	struct stat st;
-	int r = staging_lock_names(ov, sum, err);
+	int r = staging_lock_names(&ov->staging, sum, err);
 
 	for (size_t i = 0; i < sum->target_count; i++)
 		in_output = in_output || sum->targets[i].in_output;
-	if (r < 0 || !in_output || (stat(ov->source_path, &st) < 0 && stat(sum->output, &st) < 0))
+	if (r < 0 || !in_output ||
+	    (stat(ov->staging.source_path, &st) < 0 && stat(sum->output, &st) < 0))
 		return r;
-	return staging_claim_output(ov, sum->output, S_ISDIR(st.st_mode), err);
+	return staging_claim_output(&ov->staging, sum->output, S_ISDIR(st.st_mode), err);
 }
 
 /* Rename what a prepared commit did not come to rename; or, if nothing was renamed yet and it is
@@ -206,17 +191,17 @@ static int lock_prepared(struct sft_overlay *ov, const struct journal_summary *s
 static int finish_replace(struct sft_overlay *ov, struct journal_summary *sum, bool *found,
 			  struct sft_error *err)
 {
-	const struct commit_places places = { ov->source_path, sum->output };
+	const struct prepared_places places = { ov->staging.source_path, sum->output };
 	struct sft_error e = { 0 };
 	int r = lock_prepared(ov, sum, err);
 
 	if (r < 0)
 		return r;
-	r = commit_look(&places, sum->targets, sum->target_count, &e);
-	if (r == -ESTALE && !commit_is_begun(&places, sum->targets, sum->target_count)) {
+	r = prepared_look(&places, sum->targets, sum->target_count, &e);
+	if (r == -ESTALE && !prepared_is_begun(&places, sum->targets, sum->target_count)) {
 		/* What has taken an output's place is no obstacle to who wants another one. */
 		if (sum->output && other_output(ov, sum))
-			r = COMMIT_VOID;
+			r = PREPARED_VOID;
 		else
 			sft_hint(&e,
 				 "nothing was changed yet: %s`safetensorfs discard` drops the "
@@ -225,17 +210,17 @@ static int finish_replace(struct sft_overlay *ov, struct journal_summary *sum, b
 	}
 	if (r < 0)
 		return sft_fail(err, e.errnum, "%s", e.msg);
-	if (r == COMMIT_BEGUN && other_output(ov, sum))
+	if (r == PREPARED_BEGUN && other_output(ov, sum))
 		return refuse_output(err);
-	if (r == COMMIT_VOID || other_output(ov, sum)) {
-		commit_remove_temporaries(&places, sum->targets, sum->target_count);
+	if (r == PREPARED_VOID || other_output(ov, sum)) {
+		prepared_remove_temporaries(&places, sum->targets, sum->target_count);
 		/* The record must not stay to mean others. */
 		ov->staging.rewrite = true;
 		return 0;
 	}
 	r = commit_roll_forward(&places, sum->targets, sum->target_count, err);
 	if (r == 0)
-		r = staging_drop(ov, err);
+		r = staging_drop(&ov->staging, err);
 	if (r == 0)
 		forget_journal(ov, sum, found);
 	return r;
@@ -259,7 +244,7 @@ static int finish_inplace(struct sft_overlay *ov, struct journal_summary *sum, b
 	int r = inplace_apply(ov, NULL, err);
 
 	if (r == 0)
-		r = staging_drop(ov, err);
+		r = staging_drop(&ov->staging, err);
 	if (r < 0)
 		return r;
 	forget_journal(ov, sum, found);
@@ -278,9 +263,9 @@ static int refuse_others(const struct sft_overlay *ov, struct sft_error *err)
 	if (output && sft_checkpoint_is_directory(ov->base))
 		return staging_refuse_parts(output, ov->base, err);
 	if (sft_checkpoint_is_directory(ov->base))
-		return staging_refuse_parts(ov->source_path, ov->base, err);
-	path = output ? staging_resolve_parent(output) : NULL;
-	r = staging_refuse_whole(ov, path ? path : ov->source_path, err);
+		return staging_refuse_parts(ov->staging.source_path, ov->base, err);
+	path = output ? path_resolve_parent(output) : NULL;
+	r = staging_refuse_whole(&ov->staging, path ? path : ov->staging.source_path, err);
 	free(path);
 	return r;
 }
@@ -290,10 +275,10 @@ static int refuse_others(const struct sft_overlay *ov, struct sft_error *err)
 static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, struct sft_error *err)
 {
 	bool found = false;
-	int r = staging_claim(ov, false, err);
+	int r = staging_claim(&ov->staging, false, err);
 
 	if (r == 0 && ov->staging.dir >= 0)
-		r = staging_load(ov, sum, &found, err);
+		r = staging_load(&ov->staging, sum, &found, &ov->notes, err);
 	if (r == 0 && found)
 		r = finish(ov, sum, &found, err);
 	if (r == 0 && found)
@@ -305,13 +290,13 @@ static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, str
 	if (r == 0)
 		r = refuse_others(ov, err);
 	if (r == 0 && !found)
-		r = staging_refuse_foreign(ov, err);
+		r = staging_refuse_foreign(&ov->staging, err);
 	if (r == 0 && found && sum->output && other_output(ov, sum))
 		staging_clear_output(sum->output, sft_checkpoint_is_directory(ov->base), sum->id);
 	if (r == 0)
-		r = staging_claim(ov, true, err);
+		r = staging_claim(&ov->staging, true, err);
 	if (r == 0 && ov->options.output)
-		r = staging_claim_output(ov, ov->options.output,
+		r = staging_claim_output(&ov->staging, ov->options.output,
 					 sft_checkpoint_is_directory(ov->base), err);
 	if (r == 0)
 		r = state_load(ov, err);
@@ -330,8 +315,7 @@ static struct sft_overlay *new_overlay(const char *source)
 
 	if (!ov)
 		return NULL;
-	ov->staging.dir = ov->staging.blocks = ov->staging.journal = -1;
-	ov->claim = ov->home = ov->target = (struct claim)CLAIM_NONE;
+	ov->staging = (struct staging)STAGING_NONE;
 	ov->source = strdup(source);
 	ov->patch = malloc((size_t)2 * SFT_BLOCK);
 	if (ov->source && ov->patch &&
@@ -354,7 +338,7 @@ int sft_overlay_open(const char *source, const struct sft_overlay_options *optio
 		return no_memory(err);
 	r = copy_options(ov, options, &e);
 	if (r == 0)
-		r = staging_find(ov, &e);
+		r = staging_find(&ov->staging, ov->source, ov->options.staging, &e);
 	if (r == 0)
 		r = target_refuse_source(ov, &e);
 	if (r == 0)
@@ -377,7 +361,7 @@ static void tidy(struct sft_overlay *ov)
 	if (s->dir >= 0 && ov->opened && !s->broken && !ov->prepared &&
 	    (ov->next || !sft_overlay_dirty(ov)))
 		staging_clear(s->dir);
-	staging_let_go(ov);
+	staging_let_go(&ov->staging);
 }
 
 void sft_overlay_free(struct sft_overlay *ov)
@@ -386,16 +370,43 @@ void sft_overlay_free(struct sft_overlay *ov)
 		return;
 	tidy(ov);
 	state_free(ov);
-	staging_unlock(ov);
+	staging_unlock(&ov->staging);
 	sft_checkpoint_free(ov->next);
 	commit_prepared_free(ov->prepared);
-	for (size_t i = 0; i < ov->note_count; i++)
-		free(ov->notes[i]);
-	free(ov->notes);
+	notes_free(&ov->notes);
 	free(ov->source);
-	free(ov->source_path);
+	free(ov->staging.source_path);
 	free((char *)(uintptr_t)ov->options.staging);
 	free((char *)(uintptr_t)ov->options.output);
 	free(ov->patch);
 	free(ov);
+}
+
+/* ---- discarding ---- */
+
+/* As the next opening would. */
+static int finish_commit(const char *source, const char *staging, const char *path,
+			 struct sft_error *err)
+{
+	const struct sft_overlay_options options = { .staging = staging };
+	struct sft_overlay *ov = NULL;
+	struct sft_error e = { 0 };
+	int r = sft_overlay_open(source, &options, &ov, &e);
+
+	sft_overlay_free(ov);
+	if (r == -ESTALE)
+		return sft_fail(err, ESTALE, "%s; what is left of it is in %s", e.msg, path);
+	return r < 0 ? sft_fail(err, -r, "%s", e.msg) : 1;
+}
+
+int sft_staging_discard(const char *source, const char *staging, bool drop, struct sft_buf *text,
+			bool *found, struct sft_error *err)
+{
+	char *path;
+	int r = staging_discard(source, staging, drop, text, found, &path, err);
+
+	if (r == 1)
+		r = finish_commit(source, staging, path ? path : "the staging", err);
+	free(path);
+	return r;
 }

@@ -1,6 +1,6 @@
 /* buf.c - a growing buffer of bytes, and JSON string literals */
+#include "buf.h"
 #include "sft.h"
-
 #include "utf8.h"
 
 #include <stdarg.h>

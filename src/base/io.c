@@ -4,13 +4,14 @@
  * Whatever staging and commit change on the disk goes through plain libc calls, here or beside
  * their use, so that a test can stand in for each of them.
  */
-#include "overlay.h"
+#include "io.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/stat.h>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -225,15 +226,4 @@ int io_fsync_dir(const char *path)
 	close(fd);
 	/* Some file systems have no fsync for directories, and need none. */
 	return r == -EINVAL ? 0 : r;
-}
-
-char *io_dirname(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	if (!slash)
-		return strdup(".");
-	if (slash == path)
-		return strdup("/");
-	return strndup(path, (size_t)(slash - path));
 }

@@ -110,3 +110,22 @@ uint64_t sft_sort_prefix(const char *s, size_t len, size_t skip)
 		prefix = prefix << 8 | (i < len ? (unsigned char)s[i] : 0);
 	return prefix;
 }
+
+int sft_sort_array(void *array, size_t n, size_t size, sft_compare *compare, const void *ctx)
+{
+	uint32_t *order = calloc(n + 1, sizeof(*order));
+	char *sorted = calloc(n + 1, size);
+	int r = order && sorted ? 0 : -ENOMEM;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		order[i] = (uint32_t)i;
+	if (r == 0)
+		r = sft_sort(order, n, compare, ctx);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		memcpy(sorted + i * size, (char *)array + order[i] * size, size);
+	if (r == 0)
+		memcpy(array, sorted, n * size);
+	free(sorted);
+	free(order);
+	return r;
+}

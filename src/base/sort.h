@@ -26,6 +26,10 @@ struct sft_sort_item {
 /* The same with prefixes, for large n. Takes 16n bytes while it runs, none where it is sorted. */
 int sft_sort_items(struct sft_sort_item *items, size_t n, sft_compare *compare, const void *ctx);
 
+/* Sort an array of n things of `size` bytes each, stably, by their positions in it as it is before.
+ * Takes a copy of it and 36n bytes while it runs. 0 or -ENOMEM, and then it is as it was. */
+int sft_sort_array(void *array, size_t n, size_t size, sft_compare *compare, const void *ctx);
+
 /* How many bytes at the start of two strings are the same. */
 size_t sft_sort_common(const char *a, size_t a_len, const char *b, size_t b_len);
 

@@ -6,6 +6,7 @@
  */
 #include "checkpoint.h"
 #include "hints.h"
+#include "path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -17,12 +18,6 @@
 
 #define INDEX_SUFFIX ".safetensors.index.json"
 #define SHARD_SUFFIX ".safetensors"
-
-static bool ends_with(const char *s, const char *suffix)
-{
-	size_t n = strlen(s), m = strlen(suffix);
-	return n >= m && strcmp(s + n - m, suffix) == 0;
-}
 
 int checkpoint_no_memory(struct sft_error *err)
 {
@@ -62,12 +57,12 @@ static int add_name(struct sft_checkpoint *ck, const char *name)
 
 static int is_shard_name(const struct dirent *e)
 {
-	return e->d_name[0] != '.' && ends_with(e->d_name, SHARD_SUFFIX);
+	return e->d_name[0] != '.' && path_ends_with(e->d_name, SHARD_SUFFIX);
 }
 
 static int is_index_name(const struct dirent *e)
 {
-	return e->d_name[0] != '.' && ends_with(e->d_name, INDEX_SUFFIX);
+	return e->d_name[0] != '.' && path_ends_with(e->d_name, INDEX_SUFFIX);
 }
 
 /* Byte order, whatever the locale. */
@@ -167,7 +162,7 @@ static int resolve(struct sft_checkpoint *ck, const char *source, struct sft_err
 	if (stat(source, &st) < 0)
 		return sft_fail(err, errno, "%s", strerror(errno));
 	ck->is_directory = S_ISDIR(st.st_mode);
-	if (!ck->is_directory && ends_with(source, ".index.json")) {
+	if (!ck->is_directory && path_ends_with(source, ".index.json")) {
 		/* Not the resolved name: in a hub's cache the index is a link to somewhere without
 		 * the shards. */
 		char *copy = strdup(source);

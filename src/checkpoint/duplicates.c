@@ -4,7 +4,6 @@
  * Merge by name -> settle names that occur twice -> compare with the index.
  */
 #include "checkpoint.h"
-
 #include "sort.h"
 
 #include <errno.h>

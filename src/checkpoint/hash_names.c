@@ -4,7 +4,8 @@
  * huggingface_hub keeps each file as REPO/blobs/HASH, named after its content, and links to it from
  * REPO/snapshots/REVISION/NAME. Such a file must not change under its name.
  */
-#include "staging.h"
+#include "hash_names.h"
+#include "path.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -44,12 +45,12 @@ static bool is_repository(const char *path)
 /* Whether a resolved path is .../REPO/blobs/HASH. */
 static bool is_blob(const char *path)
 {
-	char *blobs = io_dirname(path), *repo = NULL;
+	char *blobs = path_dirname(path), *repo = NULL;
 	const char *slash = blobs ? strrchr(blobs, '/') : NULL;
 	bool found = false;
 
 	if (slash && strcmp(slash, "/blobs") == 0) {
-		repo = io_dirname(blobs);
+		repo = path_dirname(blobs);
 		found = repo && is_repository(repo);
 	}
 	free(repo);
@@ -57,7 +58,7 @@ static bool is_blob(const char *path)
 	return found;
 }
 
-int hub_check(const struct sft_checkpoint *ck, struct sft_error *err)
+int hash_names_check(const struct sft_checkpoint *ck, struct sft_error *err)
 {
 	for (size_t i = 0; i < sft_checkpoint_shards(ck); i++) {
 		const struct sft_shard *shard = sft_checkpoint_shard(ck, i);

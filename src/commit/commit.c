@@ -12,8 +12,8 @@
  * changed.
  */
 #include "commit.h"
-#include "journal.h"
-#include "staging.h"
+#include "io.h"
+#include "sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -36,7 +36,7 @@ static int old_id(const struct commit_file *f, bool in_output, struct file_id *i
 
 static int add_target(struct commit_prepared *p, const struct commit_file *f, bool in_output)
 {
-	struct commit_target *t = &p->targets[p->count++];
+	struct prepared_target *t = &p->targets[p->count++];
 
 	t->in_output = in_output;
 	t->text = !f->shard;
@@ -79,7 +79,7 @@ static void lock_new_file(struct commit_job *job)
 {
 	if (sft_checkpoint_is_directory(job->ov->base) || job->count == 0)
 		return;
-	(void)staging_lock_fd(job->ov, job->files[0].fd, NULL);
+	(void)staging_lock_fd(&job->ov->staging, job->files[0].fd, NULL);
 	job->files[0].fd = -1;
 }
 
@@ -94,7 +94,7 @@ static int prepare_and_finish(struct commit_job *job, enum journal_kind kind, st
 	if (!p)
 		return sft_fail(err, e.errnum, "%s", e.msg);
 	lock_new_file(job);
-	r = journal_prepared(ov, kind, p->targets, p->count, &p->journal_end, err);
+	r = sync_prepared(ov, kind, p->targets, p->count, &p->journal_end, err);
 	if (r < 0) {
 		commit_prepared_free(p);
 		return r;
@@ -167,7 +167,7 @@ static void job_free(struct commit_job *job, bool failed)
 		free(f->path);
 	}
 	if (remove && job->made) {
-		staging_drop_output(job->ov);
+		staging_drop_output(&job->ov->staging);
 		(void)io_unlinkat(AT_FDCWD, job->made, AT_REMOVEDIR);
 	}
 	free(job->files);
@@ -216,7 +216,7 @@ int sft_overlay_commit(struct sft_overlay *ov, const struct sft_commit_options *
 	if (ov->prepared)
 		r = commit_finish(ov, &options->progress, &e);
 	else if (ov->staging.broken)
-		r = journal_broken(ov, &e);
+		r = journal_broken(&ov->staging, &e);
 	else if (!sft_overlay_dirty(ov))
 		return 0;
 	/* Nothing to finish, or taken back. */
@@ -226,6 +226,6 @@ int sft_overlay_commit(struct sft_overlay *ov, const struct sft_commit_options *
 	}
 	if (r == 0)
 		return 0;
-	staging_result(ov, e.msg);
+	staging_result(&ov->staging, e.msg);
 	return sft_fail(err, e.errnum, "%s", e.msg);
 }

@@ -14,7 +14,8 @@
 #ifndef SFT_COMMIT_H
 #define SFT_COMMIT_H
 
-#include "overlay.h"
+#include "plan.h"
+#include "prepared.h"
 
 #define COMMIT_NOTE_SIZE 160 /* bytes of sft_overlay_commit()'s note */
 
@@ -112,7 +113,7 @@ int commit_copy_attributes(int from, int to, struct sft_error *err);
 /* What a commit behind its PREPARED record has still to do. */
 struct commit_prepared {
 	enum journal_kind kind;
-	struct commit_target *targets; /* REPLACE */
+	struct prepared_target *targets; /* REPLACE */
 	size_t count;
 	uint64_t journal_end; /* of the journal before the record: where to cut it to undo */
 	char *open;	      /* as in struct commit_job */
@@ -159,5 +160,32 @@ int inplace_room_refuse(const struct inplace_room *rooms, size_t count, const ch
  * ENOSPC, EDQUOT, EIO. */
 int inplace_room_take(struct inplace_room *room, const struct commit_job *job,
 		      const struct plan_shard *s, const char **why, struct sft_error *err);
+
+/* ---- roll_forward.c ---- */
+
+/* Rename what was not renamed yet, in order, and sync. Idempotent. -ENOENT without anything
+ * recorded in `err`: PREPARED_VOID. */
+int commit_roll_forward(const struct prepared_places *places, const struct prepared_target *targets,
+			size_t count, struct sft_error *err);
+
+/* ---- target_check.c ---- */
+
+/* output= never leads to the source, and replaces nothing but files. EINVAL. */
+int target_refuse_source(const struct sft_overlay *ov, struct sft_error *err);
+/* With the base open: whether a commit could write where the options say, as far as that can be
+ * known now. EISDIR, ENOTDIR, EEXIST (the output is there and is something else), EACCES, EROFS,
+ * ENOENT and so on. */
+int target_check(const struct sft_overlay *ov, struct sft_error *err);
+
+/* ---- commit.c, inplace.c ---- */
+
+/* Write staged blocks into the sources; the redo of one that was interrupted is the same call. */
+int inplace_apply(struct sft_overlay *ov, const struct sft_progress *progress,
+		  struct sft_error *err);
+/* Remove the temporaries that an earlier commit of this staging left, known by its id, when its
+ * process died. For an overlay that was just opened. Best effort. */
+void commit_clean(const struct sft_overlay *ov);
+void commit_prepared_free(
+	struct commit_prepared *prepared); /* for sft_overlay_free; NULL is fine */
 
 #endif

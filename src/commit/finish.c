@@ -20,18 +20,18 @@ void commit_prepared_free(struct commit_prepared *p)
 {
 	if (!p)
 		return;
-	commit_targets_free(p->targets, p->count);
+	prepared_free(p->targets, p->count);
 	free(p->open);
 	free(p);
 }
 
 /* Nothing was renamed. -ECANCELED, or `r` where the staging is broken. */
-static int take_back(struct sft_overlay *ov, const struct commit_places *places, int r)
+static int take_back(struct sft_overlay *ov, const struct prepared_places *places, int r)
 {
 	struct commit_prepared *p = ov->prepared;
-	const bool whole = journal_take_back(ov, p->journal_end, NULL) == 0;
+	const bool whole = journal_take_back(&ov->staging, p->journal_end, NULL) == 0;
 
-	commit_remove_temporaries(places, p->targets, p->count);
+	prepared_remove_temporaries(places, p->targets, p->count);
 	commit_prepared_free(p);
 	ov->prepared = NULL;
 	return whole ? -ECANCELED : r;
@@ -40,15 +40,15 @@ static int take_back(struct sft_overlay *ov, const struct commit_places *places,
 static int replace(struct sft_overlay *ov, struct sft_error *err)
 {
 	const struct commit_prepared *p = ov->prepared;
-	const struct commit_places places = { ov->source_path, ov->options.output };
+	const struct prepared_places places = { ov->staging.source_path, ov->options.output };
 	int r = commit_roll_forward(&places, p->targets, p->count, err);
 
 	if (r == -ENOENT)
 		sft_fail(err, ENOENT, "the new files have gone before they could be renamed");
 	if (r < 0) {
-		int begun = commit_look(&places, p->targets, p->count, NULL);
+		int begun = prepared_look(&places, p->targets, p->count, NULL);
 
-		if (begun == COMMIT_VOID || begun == COMMIT_READY)
+		if (begun == PREPARED_VOID || begun == PREPARED_READY)
 			r = take_back(ov, &places, r);
 	}
 	return r;
@@ -72,7 +72,7 @@ static int finish(struct sft_overlay *ov, const struct sft_progress *progress,
 		sft_wrap(err, "the new checkpoint is in place, but cannot be opened");
 		return r;
 	}
-	r = staging_drop(ov, err);
+	r = staging_drop(&ov->staging, err);
 	if (r < 0) {
 		sft_wrap(err, "the new checkpoint is in place, but the staging cannot be dropped");
 		sft_checkpoint_free(next);

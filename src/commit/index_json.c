@@ -8,9 +8,7 @@
  * unlisted.
  */
 #include "index_totals.h"
-#include "json.h"
-#include "num.h"
-#include "overlay.h"
+#include "plan.h"
 #include "sort.h"
 #include "weight_map.h"
 
@@ -118,10 +116,10 @@ static void add_new(struct writer *w, const struct plan_shard *s)
 	for (size_t i = 0; i < s->count; i++) {
 		const struct plan_tensor *t = &s->tensors[i];
 
-		if (t->id == SFT_NO_ID || weight_map_find(&w->map, t->name, t->name_len) ||
-		    committed_in(w->ov, s->shard, t->name, t->name_len))
+		if (t->id == SFT_NO_ID || weight_map_find(&w->map, t->h.name, t->h.name_len) ||
+		    committed_in(w->ov, s->shard, t->h.name, t->h.name_len))
 			continue;
-		w->entries[w->count++] = (struct entry){ t->name, file, t->name_len };
+		w->entries[w->count++] = (struct entry){ t->h.name, file, t->h.name_len };
 		w->moved = true;
 	}
 }

@@ -1,7 +1,7 @@
 /* index_totals.c - the sums that an index.json has in its `metadata` */
 #include "index_totals.h"
-
 #include "num.h"
+#include "plan.h"
 
 #include <errno.h>
 #include <string.h>
@@ -38,7 +38,8 @@ bool index_totals_after(const struct plan *plan, struct index_totals *sum)
 		for (size_t k = 0; k < s->count; k++) {
 			const struct plan_tensor *t = &s->tensors[k];
 
-			if (t->id != SFT_NO_ID && !add_to_totals(sum, t->nbytes, t->shape, t->rank))
+			if (t->id != SFT_NO_ID &&
+			    !add_to_totals(sum, t->h.nbytes, t->h.shape, t->h.rank))
 				return false;
 		}
 	}

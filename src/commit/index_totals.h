@@ -3,7 +3,7 @@
 #define SFT_INDEX_TOTALS_H
 
 #include "json.h"
-#include "overlay.h"
+#include "plan.h"
 
 /* What they count, over all tensors that are shown. */
 struct index_totals {

@@ -8,6 +8,8 @@
  * source are refused.
  */
 #include "commit.h"
+#include "io.h"
+#include "sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,11 +165,11 @@ static int note_and_take(const struct commit_job *job, struct inplace_room *room
 		any = any || rooms[i].need;
 	if (!any)
 		return 0;
-	r = journal_prepared(job->ov, JOURNAL_PREPARED_ROOM, NULL, 0, &end, err);
+	r = sync_prepared(job->ov, JOURNAL_PREPARED_ROOM, NULL, 0, &end, err);
 	if (r < 0)
 		return r;
 	r = take_rooms(job, rooms, why, err);
-	back = journal_take_back(job->ov, end, r < 0 ? NULL : err);
+	back = journal_take_back(&job->ov->staging, end, r < 0 ? NULL : err);
 	return r < 0 ? r : back;
 }
 

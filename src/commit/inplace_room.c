@@ -7,6 +7,7 @@
  * that needs none of it, as nearly all do, is not touched.
  */
 #include "commit.h"
+#include "io.h"
 #include "num.h"
 
 #include <errno.h>

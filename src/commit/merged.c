@@ -4,8 +4,7 @@
  * The header and the order of the tensors come from the code that plans a commit, the bytes from
  * the same regions; nothing is written anywhere.
  */
-#include "num.h"
-#include "overlay.h"
+#include "plan.h"
 #include "sort.h"
 
 #include <errno.h>
@@ -55,14 +54,15 @@ static int compare_names(uint32_t a, uint32_t b, const void *ctx)
 	const struct plan_tensor *x = (const struct plan_tensor *)ctx + a;
 	const struct plan_tensor *y = (const struct plan_tensor *)ctx + b;
 
-	return sft_name_compare(x->name, x->name_len, y->name, y->name_len);
+	return sft_name_compare(x->h.name, x->h.name_len, y->h.name, y->h.name_len);
 }
 
 static int refuse_same_names(struct plan_shard *s, struct sft_error *err)
 {
 	struct sft_quoted q;
 
-	if (plan_sort(s->tensors, s->count, compare_names) < 0)
+	if (sft_sort_array(s->tensors, s->count, sizeof(*s->tensors), compare_names, s->tensors) <
+	    0)
 		return sft_fail(err, ENOMEM, "no memory for the header");
 	for (size_t i = 1; i < s->count; i++) {
 		const struct plan_tensor *t = &s->tensors[i];
@@ -70,7 +70,7 @@ static int refuse_same_names(struct plan_shard *s, struct sft_error *err)
 		if (compare_names((uint32_t)i - 1, (uint32_t)i, s->tensors) == 0)
 			return sft_fail(err, EEXIST,
 					"tensor %s: in two files, and one file can have it once",
-					sft_quote(&q, t->name, t->name_len));
+					sft_quote(&q, t->h.name, t->h.name_len));
 	}
 	return 0;
 }
@@ -189,7 +189,7 @@ static int keep(struct sft_merged *m, struct plan_shard *s, struct sft_error *er
 	for (size_t i = 0; i < s->count; i++) {
 		const struct plan_tensor *t = &s->tensors[i];
 
-		m->tensors[i] = (struct merged_tensor){ m->data + t->begin + t->nbytes,
+		m->tensors[i] = (struct merged_tensor){ m->data + t->h.begin + t->h.nbytes,
 							t->committed, t->id };
 	}
 	return 0;

@@ -7,7 +7,7 @@
  */
 #include "commit.h"
 #include "file.h"
-#include "journal.h"
+#include "io.h"
 #include "weight_map.h"
 
 #include <errno.h>
@@ -70,19 +70,19 @@ static int push(struct walk *w, const struct sft_region *region, uint64_t out,
 static int push_tensor(struct walk *w, const struct sft_overlay *ov, const struct plan_shard *s,
 		       const struct plan_tensor *t, struct sft_error *err)
 {
-	uint64_t done = 0, at = s->header_length + t->begin;
+	uint64_t done = 0, at = s->header_length + t->h.begin;
 	struct sft_quoted q;
 	int r = 0;
 
-	while (r == 0 && done < t->nbytes) {
+	while (r == 0 && done < t->h.nbytes) {
 		struct sft_region regions[64];
-		size_t n = plan_regions(ov->base, ov, t->id, t->committed, done, t->nbytes - done,
+		size_t n = plan_regions(ov->base, ov, t->id, t->committed, done, t->h.nbytes - done,
 					regions, 64);
 
 		if (n == 0)
 			return sft_fail(err, EIO, "tensor %s: its bytes end before %llu",
-					sft_quote(&q, t->name, t->name_len),
-					(unsigned long long)t->nbytes);
+					sft_quote(&q, t->h.name, t->h.name_len),
+					(unsigned long long)t->h.nbytes);
 		for (size_t i = 0; r == 0 && i < n; i++) {
 			r = push(w, &regions[i], at + done, err);
 			done += regions[i].length;
@@ -361,9 +361,10 @@ int commit_create(struct commit_job *job, struct commit_file *f, struct sft_erro
 
 static bool as_planned(const struct plan_tensor *t, const struct sft_tensor *found)
 {
-	return found && found->dtype == t->dtype && found->rank == t->rank &&
-	       found->begin == t->begin && found->nbytes == t->nbytes &&
-	       (t->rank == 0 || memcmp(found->shape, t->shape, t->rank * sizeof(*t->shape)) == 0);
+	return found && found->dtype == t->h.dtype && found->rank == t->h.rank &&
+	       found->begin == t->h.begin && found->nbytes == t->h.nbytes &&
+	       (t->h.rank == 0 ||
+		memcmp(found->shape, t->h.shape, t->h.rank * sizeof(*t->h.shape)) == 0);
 }
 
 static int compare_with_plan(const struct commit_file *f, const struct sft_index *index,
@@ -382,10 +383,10 @@ static int compare_with_plan(const struct commit_file *f, const struct sft_index
 	for (size_t i = 0; i < s->count; i++) {
 		const struct plan_tensor *t = &s->tensors[i];
 
-		if (!as_planned(t, sft_index_find(index, t->name, t->name_len)))
+		if (!as_planned(t, sft_index_find(index, t->h.name, t->h.name_len)))
 			return sft_fail(err, EIO,
 					"read back, %s does not have tensor %s as it was written",
-					f->temporary, sft_quote(&q, t->name, t->name_len));
+					f->temporary, sft_quote(&q, t->h.name, t->h.name_len));
 	}
 	return 0;
 }

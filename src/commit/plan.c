@@ -5,8 +5,8 @@
  * The overlay is only read. Where names, dtypes, shapes and metadata of a shard are all as
  * committed, its header is kept byte for byte and every tensor keeps its place (`same_layout`).
  */
-#include "num.h"
-#include "overlay.h"
+#include "plan.h"
+#include "metadata.h"
 #include "sort.h"
 
 #include <errno.h>
@@ -102,13 +102,13 @@ struct plan_tensor plan_entry(const struct sft_overlay *ov, uint32_t id)
 
 	return (struct plan_tensor){
 		.id = id,
-		.name = e->name,
-		.keys = entry_keys(ov, e),
-		.shape = e->shape,
-		.nbytes = e->nbytes,
-		.name_len = e->name_len,
-		.rank = e->rank,
-		.dtype = e->dtype,
+		.h.name = e->name,
+		.h.keys = entry_keys(ov, e),
+		.h.shape = e->shape,
+		.h.nbytes = e->nbytes,
+		.h.name_len = e->name_len,
+		.h.rank = e->rank,
+		.h.dtype = e->dtype,
 	};
 }
 
@@ -117,13 +117,13 @@ struct plan_tensor plan_committed(const struct sft_tensor *t)
 	return (struct plan_tensor){
 		.id = SFT_NO_ID,
 		.committed = t,
-		.name = t->name,
-		.keys = sft_tensor_keys(t),
-		.shape = t->shape,
-		.nbytes = t->nbytes,
-		.name_len = t->name_len,
-		.rank = t->rank,
-		.dtype = t->dtype,
+		.h.name = t->name,
+		.h.keys = sft_tensor_keys(t),
+		.h.shape = t->shape,
+		.h.nbytes = t->nbytes,
+		.h.name_len = t->name_len,
+		.h.rank = t->rank,
+		.h.dtype = t->dtype,
 	};
 }
 
@@ -183,30 +183,12 @@ static int collect(const struct sft_overlay *ov, struct plan *plan, struct sft_e
 
 /* ---- against the committed file ---- */
 
-static bool same_bytes(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	return a_len == b_len && memcmp(a, b, a_len) == 0;
-}
-
-static bool same_metadata(const struct sft_metadata *a, const struct sft_metadata *b)
-{
-	if (a->present != b->present || a->count != b->count)
-		return false;
-	for (uint32_t i = 0; i < a->count; i++) {
-		const struct sft_pair *x = &a->pairs[i], *y = &b->pairs[i];
-
-		if (!same_bytes(x->key, x->key_len, y->key, y->key_len) ||
-		    !same_bytes(x->value, x->value_len, y->value, y->value_len))
-			return false;
-	}
-	return true;
-}
-
 static bool same_declared(const struct plan_tensor *t, const struct sft_tensor *old)
 {
-	return t->dtype == old->dtype && t->rank == old->rank && t->nbytes == old->nbytes &&
-	       strcmp(t->keys, sft_tensor_keys(old)) == 0 &&
-	       (t->rank == 0 || memcmp(t->shape, old->shape, t->rank * sizeof(*t->shape)) == 0);
+	return t->h.dtype == old->dtype && t->h.rank == old->rank && t->h.nbytes == old->nbytes &&
+	       strcmp(t->h.keys, sft_tensor_keys(old)) == 0 &&
+	       (t->h.rank == 0 ||
+		memcmp(t->h.shape, old->shape, t->h.rank * sizeof(*t->h.shape)) == 0);
 }
 
 void plan_compare(const struct sft_overlay *ov, struct plan_shard *s,
@@ -215,11 +197,11 @@ void plan_compare(const struct sft_overlay *ov, struct plan_shard *s,
 	const struct sft_index *index = sft_file_index(file);
 
 	s->same_layout = s->count == sft_index_count(index) &&
-			 same_metadata(metadata, sft_index_metadata(index));
+			 sft_metadata_equal(metadata, sft_index_metadata(index));
 	s->changed = !s->same_layout;
 	for (size_t i = 0; s->same_layout && i < s->count; i++) {
 		struct plan_tensor *t = &s->tensors[i];
-		const struct sft_tensor *old = sft_index_find(index, t->name, t->name_len);
+		const struct sft_tensor *old = sft_index_find(index, t->h.name, t->h.name_len);
 		const struct sft_entry *e = t->committed ? NULL : sft_overlay_entry(ov, t->id);
 
 		if (!old || !same_declared(t, old)) {
@@ -227,7 +209,7 @@ void plan_compare(const struct sft_overlay *ov, struct plan_shard *s,
 			s->changed = true;
 			return;
 		}
-		t->begin = old->begin;
+		t->h.begin = old->begin;
 		/* What has come to this name from elsewhere has other bytes, staged or not. */
 		if (e && (e->staged || e->committed != old))
 			s->changed = true;
@@ -243,20 +225,20 @@ static int compare_places(uint32_t a, uint32_t b, const void *ctx)
 	const struct plan_tensor *x = (const struct plan_tensor *)ctx + a;
 	const struct plan_tensor *y = (const struct plan_tensor *)ctx + b;
 
-	if (x->begin != y->begin)
-		return x->begin < y->begin ? -1 : 1;
-	return (x->nbytes > y->nbytes) - (x->nbytes < y->nbytes);
+	if (x->h.begin != y->h.begin)
+		return x->h.begin < y->h.begin ? -1 : 1;
+	return (x->h.nbytes > y->h.nbytes) - (x->h.nbytes < y->h.nbytes);
 }
 
 int plan_sort_by_place(struct plan_tensor *tensors, size_t count)
 {
-	return plan_sort(tensors, count, compare_places);
+	return sft_sort_array(tensors, count, sizeof(*tensors), compare_places, tensors);
 }
 
 int plan_lay_out(struct plan_shard *s, const struct sft_metadata *metadata, struct sft_error *err)
 {
 	struct sft_buf header = { 0 };
-	int r = header_write(s->tensors, s->count, metadata, &header, err);
+	int r = header_write(s->tensors, s->count, sizeof(*s->tensors), metadata, &header, err);
 
 	if (r < 0) {
 		sft_buf_free(&header);
@@ -266,7 +248,8 @@ int plan_lay_out(struct plan_shard *s, const struct sft_metadata *metadata, stru
 	s->header_length = header.len;
 	s->file_size = header.len;
 	if (s->count)
-		s->file_size += s->tensors[s->count - 1].begin + s->tensors[s->count - 1].nbytes;
+		s->file_size +=
+			s->tensors[s->count - 1].h.begin + s->tensors[s->count - 1].h.nbytes;
 	return 0;
 }
 
@@ -280,7 +263,7 @@ static int plan_shard(const struct sft_overlay *ov, struct plan_shard *s, struct
 
 	if (!shard->file && s->count)
 		return sft_fail(err, ENOENT, "tensor %s: its shard %s is missing",
-				sft_quote(&q, s->tensors[0].name, s->tensors[0].name_len),
+				sft_quote(&q, s->tensors[0].h.name, s->tensors[0].h.name_len),
 				shard->name);
 	if (!shard->file)
 		return 0;
@@ -309,26 +292,6 @@ int plan_make(const struct sft_overlay *ov, struct plan *plan, struct sft_error 
 	}
 	if (r < 0)
 		plan_free(plan);
-	return r;
-}
-
-int plan_sort(struct plan_tensor *tensors, size_t count,
-	      int (*compare)(uint32_t a, uint32_t b, const void *ctx))
-{
-	uint32_t *order = calloc(count + 1, sizeof(*order));
-	struct plan_tensor *sorted = calloc(count + 1, sizeof(*sorted));
-	int r = order && sorted ? 0 : -ENOMEM;
-
-	for (size_t i = 0; r == 0 && i < count; i++)
-		order[i] = (uint32_t)i;
-	if (r == 0)
-		r = sft_sort(order, count, compare, tensors);
-	for (size_t i = 0; r == 0 && i < count; i++)
-		sorted[i] = tensors[order[i]];
-	if (r == 0)
-		memcpy(tensors, sorted, count * sizeof(*tensors));
-	free(sorted);
-	free(order);
 	return r;
 }
 

@@ -5,7 +5,7 @@
  * it needs by itself all the same: meanwhile everything may have changed.
  */
 #include "commit.h"
-#include "overlay_state.h"
+#include "path.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,20 +34,6 @@ static int takes_files(const char *dir)
 
 /* ---- output= ---- */
 
-/* Where a path leads, but for a link at its end, which a commit replaces. Malloced, or NULL. */
-static char *place_of(const char *path)
-{
-	char *dir = io_dirname(path), *real = dir ? realpath(dir, NULL) : NULL, *whole = NULL;
-	const char *slash = strrchr(path, '/');
-
-	if (real && asprintf(&whole, "%s/%s", strcmp(real, "/") == 0 ? "" : real,
-			     slash ? slash + 1 : path) < 0)
-		whole = NULL;
-	free(real);
-	free(dir);
-	return whole;
-}
-
 int target_refuse_source(const struct sft_overlay *ov, struct sft_error *err)
 {
 	const char *output = ov->options.output;
@@ -56,8 +42,8 @@ int target_refuse_source(const struct sft_overlay *ov, struct sft_error *err)
 	if (!output)
 		return 0;
 	char *place = lstat(output, &st) == 0 && S_ISDIR(st.st_mode) ? realpath(output, NULL)
-								     : place_of(output);
-	bool same = place && strcmp(place, ov->source_path) == 0;
+								     : path_resolve_parent(output);
+	bool same = place && strcmp(place, ov->staging.source_path) == 0;
 
 	free(place);
 	if (same)
@@ -75,7 +61,7 @@ static int check_parent(const char *output, struct sft_error *err)
 
 	while (len > 1 && output[len - 1] == '/')
 		len--;
-	char *path = strndup(output, len), *dir = path ? io_dirname(path) : NULL;
+	char *path = strndup(output, len), *dir = path ? path_dirname(path) : NULL;
 	int r = dir ? takes_files(dir) : -ENOMEM;
 
 	if (r < 0)
@@ -155,7 +141,8 @@ static int check_output(const struct sft_overlay *ov, struct sft_error *err)
 static int check_shard(const struct sft_overlay *ov, const struct sft_shard *s, char **last,
 		       struct sft_error *err)
 {
-	char *path = realpath(sft_file_path(s->file), NULL), *dir = path ? io_dirname(path) : NULL;
+	char *path = realpath(sft_file_path(s->file), NULL),
+	     *dir = path ? path_dirname(path) : NULL;
 	int r = 0;
 
 	if (!dir) {
@@ -190,7 +177,7 @@ int target_check(const struct sft_overlay *ov, struct sft_error *err)
 	if (ov->options.output)
 		return check_output(ov, err);
 	if (!ov->options.staging) {
-		last = io_dirname(ov->staging.path);
+		last = path_dirname(ov->staging.path);
 		if (!last)
 			return no_memory(err);
 	}

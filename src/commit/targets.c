@@ -1,9 +1,9 @@
 /* targets.c - which files a commit writes, where, and whether it may */
 #include "commit.h"
 #include "file.h"
-#include "journal.h"
+#include "io.h"
 #include "num.h"
-#include "staging.h"
+#include "path.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -19,20 +19,6 @@
 static int no_memory(struct sft_error *err)
 {
 	return sft_fail(err, ENOMEM, "no memory for the commit");
-}
-
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-static bool ends_with(const char *s, const char *suffix)
-{
-	size_t n = strlen(s), m = strlen(suffix);
-
-	return n >= m && strcmp(s + n - m, suffix) == 0;
 }
 
 /* ---- is the source what was opened ---- */
@@ -70,9 +56,9 @@ int commit_refuse_stale(const struct sft_overlay *ov, struct sft_error *err)
 /* Its temporary, beside it. Malloced. */
 static char *temporary_path(const struct sft_overlay *ov, const char *path)
 {
-	char *name = commit_temporary_name(base_name(path), ov->staging.id), *out = NULL;
+	char *name = prepared_temporary_name(path_base(path), ov->staging.id), *out = NULL;
 
-	if (name && asprintf(&out, "%.*s%s", (int)(base_name(path) - path), path, name) < 0)
+	if (name && asprintf(&out, "%.*s%s", (int)(path_base(path) - path), path, name) < 0)
 		out = NULL;
 	free(name);
 	return out;
@@ -83,7 +69,7 @@ static char *output_path(const struct sft_overlay *ov)
 {
 	if (sft_checkpoint_is_directory(ov->base))
 		return realpath(ov->options.output, NULL);
-	return staging_resolve_parent(ov->options.output);
+	return path_resolve_parent(ov->options.output);
 }
 
 /* Where the file called `name`, now at `old`, goes. Malloced; NULL with errno set. */
@@ -118,11 +104,11 @@ int commit_refuse_strangers(const struct sft_overlay *ov, const char *output, st
 	if (!dir)
 		return sft_fail(err, errno, "output %s: %s", output, strerror(errno));
 	while (r == 0 && (e = readdir(dir))) {
-		bool known = index && strcmp(e->d_name, base_name(index)) == 0;
-		bool shard = !index && ends_with(e->d_name, ".safetensors");
+		bool known = index && strcmp(e->d_name, path_base(index)) == 0;
+		bool shard = !index && path_ends_with(e->d_name, ".safetensors");
 
 		if (e->d_name[0] == '.' ||
-		    (!shard && !ends_with(e->d_name, ".safetensors.index.json")))
+		    (!shard && !path_ends_with(e->d_name, ".safetensors.index.json")))
 			continue;
 		for (size_t i = 0; shard && !known && i < sft_checkpoint_shards(ov->base); i++)
 			known = strcmp(e->d_name, sft_checkpoint_shard(ov->base, i)->name) == 0;
@@ -138,7 +124,7 @@ int commit_refuse_strangers(const struct sft_overlay *ov, const char *output, st
 static int make_directory(struct commit_job *job, struct sft_error *err)
 {
 	const char *output = job->ov->options.output;
-	char *parent = io_dirname(output);
+	char *parent = path_dirname(output);
 	int r = parent ? io_mkdir(output, 0777) : -ENOMEM;
 
 	if (r == 0) {
@@ -171,7 +157,7 @@ static int prepare_output(struct commit_job *job, char **path, struct sft_error 
 	*path = output_path(ov);
 	if (!*path)
 		return sft_fail(err, errno, "output %s: %s", output, strerror(errno));
-	r = staging_claim_output(job->ov, *path, directory, err);
+	r = staging_claim_output(&job->ov->staging, *path, directory, err);
 	return r == 0 && directory ? commit_refuse_strangers(ov, *path, err) : r;
 }
 
@@ -185,7 +171,7 @@ static char *open_path(const struct sft_overlay *ov, const char *output)
 		return strdup(index ? index : sft_checkpoint_path(ov->base));
 	if (!index)
 		return strdup(output);
-	return asprintf(&out, "%s/%s", output, base_name(index)) < 0 ? NULL : out;
+	return asprintf(&out, "%s/%s", output, path_base(index)) < 0 ? NULL : out;
 }
 
 /* ---- the files ---- */
@@ -258,13 +244,13 @@ static int add_index(struct commit_job *job, const char *output, struct sft_erro
 		sft_buf_free(&f.text);
 		return r;
 	}
-	f.path = target_path(job->ov, output, base_name(index), index);
+	f.path = target_path(job->ov, output, path_base(index), index);
 	if (f.path && has_text(f.path, &f.text)) {
 		free(f.path);
 		sft_buf_free(&f.text);
 		return 0;
 	}
-	r = add_file(job, f, base_name(index), err);
+	r = add_file(job, f, path_base(index), err);
 	/* Where it was added it is freed with the job. */
 	if (r < 0 && (job->count == 0 || job->files[job->count - 1].text.data != f.text.data))
 		sft_buf_free(&f.text);
@@ -301,7 +287,7 @@ void commit_clean(const struct sft_overlay *ov)
 		const struct sft_shard *s = i < shards ? sft_checkpoint_shard(ov->base, i) : NULL;
 		const char *old = s ? (s->file ? sft_file_path(s->file) : NULL) : index;
 		char *path =
-			old ? target_path(ov, output, s ? s->name : base_name(index), old) : NULL;
+			old ? target_path(ov, output, s ? s->name : path_base(index), old) : NULL;
 		char *temporary = path ? temporary_path(ov, path) : NULL;
 
 		if (temporary)
@@ -332,7 +318,7 @@ static int look_at_directory(const char *path, char **dir, dev_t *dev)
 {
 	struct stat st;
 
-	*dir = io_dirname(path);
+	*dir = path_dirname(path);
 	if (!*dir || stat(*dir, &st) < 0)
 		return *dir ? -errno : -ENOMEM;
 	*dev = st.st_dev;
@@ -387,7 +373,7 @@ int commit_sync_dirs(char *const *paths, size_t count, struct sft_error *err)
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < count; i++) {
-		char *dir = io_dirname(paths[i]);
+		char *dir = path_dirname(paths[i]);
 
 		if (!dir)
 			r = no_memory(err);

@@ -1,5 +1,6 @@
 /* dtype.c - the table of dtypes, and how many bytes a shape takes */
-#include "sft.h"
+#include "dtype.h"
+#include "fields.h"
 #include "num.h"
 
 #include <errno.h>
@@ -81,4 +82,24 @@ int sft_shape_nbytes(enum sft_dtype dtype, const uint64_t *shape, uint32_t rank,
 				elements, dtypes[dtype].name, dtypes[dtype].bits);
 	*nbytes = bits / 8;
 	return 0;
+}
+
+int sft_dtype_read(const struct sft_json *j, unsigned object, enum sft_dtype *dtype,
+		   struct sft_error *err)
+{
+	unsigned value = sft_json_get(j, object, "dtype");
+	struct sft_quoted q;
+
+	if (!value)
+		return sft_field_fail(j, object, err, "no dtype");
+	if (!sft_json_is_string(j, value))
+		return sft_field_fail(j, value, err, "dtype is %s, not a string",
+				      sft_json_kind(j, value));
+	/* A dtype of n letters takes 6n bytes where each is escaped. */
+	char text[6 * 16 + 1];
+	if ((size_t)(j->tokens[value].end - j->tokens[value].start) < sizeof(text) &&
+	    sft_dtype_parse(text, sft_json_decode(j, value, text), dtype))
+		return 0;
+	return sft_field_fail(j, value, err, "dtype %s is not one of the format's",
+			      sft_json_quote(j, value, &q));
 }

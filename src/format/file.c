@@ -3,7 +3,6 @@
 #include "hash.h"
 #include "hints.h"
 #include "num.h"
-#include "sft.h"
 
 #include <errno.h>
 #include <fcntl.h>

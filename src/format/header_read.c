@@ -1,8 +1,9 @@
 /* header_read.c - the JSON of one file's header to validated tensors */
+#include "dtype.h"
 #include "fields.h"
-#include "tensors.h"
 #include "metadata.h"
 #include "sort.h"
+#include "tensors.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -104,7 +105,7 @@ static int read_fields(struct header *h, unsigned value, struct sft_tensor *t)
 			&h->json, value, h->err,
 			"expected an object with dtype, shape and data_offsets, found %s",
 			sft_json_kind(&h->json, value));
-	int r = sft_field_dtype(&h->json, value, &dtype, h->err);
+	int r = sft_dtype_read(&h->json, value, &dtype, h->err);
 	if (r)
 		return r;
 	t->dtype = (uint8_t)dtype;

@@ -6,17 +6,29 @@
  * order of its enum, then by name; serde_json without spaces; spaces up to a multiple of 8, since
  * the data behind it shall be aligned.
  */
+#include "header_write.h"
 #include "num.h"
-#include "overlay.h"
+#include "sort.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
 
+/* Structs of `size` bytes that begin with a struct header_tensor. */
+struct array {
+	char *items;
+	size_t count, size;
+};
+
+static struct header_tensor *at(const struct array *tensors, size_t i)
+{
+	return (struct header_tensor *)(void *)(tensors->items + i * tensors->size);
+}
+
 static int compare_tensors(uint32_t a, uint32_t b, const void *ctx)
 {
-	const struct plan_tensor *x = (const struct plan_tensor *)ctx + a;
-	const struct plan_tensor *y = (const struct plan_tensor *)ctx + b;
+	const struct header_tensor *x = at(ctx, a);
+	const struct header_tensor *y = at(ctx, b);
 
 	if (x->dtype != y->dtype)
 		return x->dtype > y->dtype ? -1 : 1;
@@ -38,7 +50,7 @@ static void add_metadata(struct sft_buf *b, const struct sft_metadata *metadata)
 	sft_buf_add(b, "}", 1);
 }
 
-static void add_tensor(struct sft_buf *b, const struct plan_tensor *t)
+static void add_tensor(struct sft_buf *b, const struct header_tensor *t)
 {
 	sft_buf_json(b, t->name, t->name_len);
 	sft_buf_text(b, ":{\"dtype\":\"");
@@ -55,36 +67,37 @@ static void add_tensor(struct sft_buf *b, const struct plan_tensor *t)
 }
 
 /* Lay the sorted tensors end to end. */
-static int place(struct plan_tensor *tensors, size_t count, struct sft_error *err)
+static int place(const struct array *tensors, struct sft_error *err)
 {
 	uint64_t end = 0;
 
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; i < tensors->count; i++) {
+		struct header_tensor *t = at(tensors, i);
 		struct sft_quoted q;
 
-		tensors[i].begin = end;
+		t->begin = end;
 		/* What a file can hold, off_t, with the header. */
-		if (!sft_add(end, tensors[i].nbytes, &end) ||
-		    end > INT64_MAX - 2ull * SFT_HEADER_MAX)
+		if (!sft_add(end, t->nbytes, &end) || end > INT64_MAX - 2ull * SFT_HEADER_MAX)
 			return sft_fail(
 				err, EFBIG,
 				"tensor %s: the data up to here would have more bytes than a "
 				"file can",
-				sft_quote(&q, tensors[i].name, tensors[i].name_len));
+				sft_quote(&q, t->name, t->name_len));
 	}
 	return 0;
 }
 
-int header_write(struct plan_tensor *tensors, size_t count, const struct sft_metadata *metadata,
+int header_write(void *tensors, size_t count, size_t size, const struct sft_metadata *metadata,
 		 struct sft_buf *out, struct sft_error *err)
 {
 	static const char spaces[] = "        ";
 	const size_t start = out->len;
-	int r = plan_sort(tensors, count, compare_tensors);
+	const struct array array = { tensors, count, size };
+	int r = sft_sort_array(tensors, count, size, compare_tensors, &array);
 
 	if (r < 0)
 		return sft_fail(err, -r, "no memory for the header");
-	r = place(tensors, count, err);
+	r = place(&array, err);
 	if (r < 0)
 		return r;
 	sft_buf_add(out, spaces, 8); /* the length, known at the end */
@@ -94,7 +107,7 @@ int header_write(struct plan_tensor *tensors, size_t count, const struct sft_met
 	for (size_t i = 0; i < count; i++) {
 		if (i || metadata->present)
 			sft_buf_add(out, ",", 1);
-		add_tensor(out, &tensors[i]);
+		add_tensor(out, at(&array, i));
 	}
 	sft_buf_add(out, "}", 1);
 	sft_buf_add(out, spaces, (8 - (out->len - start) % 8) % 8);

@@ -1,6 +1,8 @@
 /* metadata.c - free-form metadata, and the JSON files that people edit: metadata and sidecars */
-#include "fields.h"
 #include "metadata.h"
+#include "dtype.h"
+#include "fields.h"
+#include "name.h"
 #include "sort.h"
 
 #include <errno.h>
@@ -217,6 +219,62 @@ int sft_metadata_keep_order(struct sft_metadata *m, const struct sft_metadata *o
 		      : sft_fail(err, ENOMEM, "out of memory for %u pairs of metadata", m->count);
 }
 
+/* ---- comparing and copying ---- */
+
+bool sft_metadata_equal(const struct sft_metadata *a, const struct sft_metadata *b)
+{
+	if (a->present != b->present || a->count != b->count)
+		return false;
+	for (uint32_t i = 0; i < a->count; i++) {
+		const struct sft_pair *x = &a->pairs[i], *y = &b->pairs[i];
+
+		if (!sft_name_equal(x->key, x->key_len, y->key, y->key_len) ||
+		    !sft_name_equal(x->value, x->value_len, y->value, y->value_len))
+			return false;
+	}
+	return true;
+}
+
+/* Copy a string with a NUL behind it to *at, which moves on. */
+static const char *copy_string(char **at, const char *s, uint32_t len)
+{
+	char *copy = *at;
+
+	if (len)
+		memcpy(copy, s, len);
+	copy[len] = '\0';
+	*at += (size_t)len + 1;
+	return copy;
+}
+
+int sft_metadata_copy(struct sft_metadata *out, const struct sft_metadata *in)
+{
+	size_t bytes = 1;
+	char *at;
+
+	for (uint32_t i = 0; i < in->count; i++)
+		bytes += (size_t)in->pairs[i].key_len + in->pairs[i].value_len + 2;
+	*out = (struct sft_metadata){ .present = in->present, .count = in->count };
+	out->pairs = calloc((size_t)in->count + 1, sizeof(*out->pairs));
+	out->strings = malloc(bytes);
+	if (!out->pairs || !out->strings) {
+		sft_metadata_free(out);
+		return -ENOMEM;
+	}
+	at = out->strings;
+	for (uint32_t i = 0; i < in->count; i++) {
+		const struct sft_pair *p = &in->pairs[i];
+
+		out->pairs[i] = (struct sft_pair){
+			.key = copy_string(&at, p->key, p->key_len),
+			.value = copy_string(&at, p->value, p->value_len),
+			.key_len = p->key_len,
+			.value_len = p->value_len,
+		};
+	}
+	return 0;
+}
+
 /* ---- sidecars ---- */
 
 int sft_sidecar_parse(const char *json, size_t len, enum sft_dtype *dtype, uint64_t **shape,
@@ -230,7 +288,7 @@ int sft_sidecar_parse(const char *json, size_t len, enum sft_dtype *dtype, uint6
 	*rank = 0;
 	int r = sft_json_parse(&j, json, len, 0, err);
 	if (r == 0)
-		r = sft_field_dtype(&j, 0, dtype, err);
+		r = sft_dtype_read(&j, 0, dtype, err);
 	if (r == 0)
 		r = sft_field_array(&j, 0, "shape", &array, err);
 	if (r)

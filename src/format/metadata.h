@@ -11,4 +11,9 @@
 int sft_metadata_read(const struct sft_json *j, unsigned i, struct sft_metadata *out,
 		      struct sft_error *err);
 
+/* The same pairs in the same order, or both absent. */
+bool sft_metadata_equal(const struct sft_metadata *a, const struct sft_metadata *b);
+/* A copy, for sft_metadata_free(). -ENOMEM. */
+int sft_metadata_copy(struct sft_metadata *out, const struct sft_metadata *in);
+
 #endif

@@ -6,14 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int sft_name_compare(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	size_t common = a_len < b_len ? a_len : b_len;
-	int r = common ? memcmp(a, b, common) : 0;
-
-	return r ? r : (a_len > b_len) - (a_len < b_len);
-}
-
 static int compare_names(uint32_t a, uint32_t b, const void *ctx)
 {
 	const struct sft_tensor *x = (const struct sft_tensor *)ctx + a;

@@ -20,26 +20,6 @@ int sft_field_fail(const struct sft_json *j, unsigned token, struct sft_error *e
 	return sft_fail(err, EBADMSG, "%s", text);
 }
 
-int sft_field_dtype(const struct sft_json *j, unsigned object, enum sft_dtype *dtype,
-		    struct sft_error *err)
-{
-	unsigned value = sft_json_get(j, object, "dtype");
-	struct sft_quoted q;
-
-	if (!value)
-		return sft_field_fail(j, object, err, "no dtype");
-	if (!sft_json_is_string(j, value))
-		return sft_field_fail(j, value, err, "dtype is %s, not a string",
-				      sft_json_kind(j, value));
-	/* A dtype of n letters takes 6n bytes where each is escaped. */
-	char text[6 * 16 + 1];
-	if ((size_t)(j->tokens[value].end - j->tokens[value].start) < sizeof(text) &&
-	    sft_dtype_parse(text, sft_json_decode(j, value, text), dtype))
-		return 0;
-	return sft_field_fail(j, value, err, "dtype %s is not one of the format's",
-			      sft_json_quote(j, value, &q));
-}
-
 int sft_field_array(const struct sft_json *j, unsigned object, const char *key, unsigned *array,
 		    struct sft_error *err)
 {

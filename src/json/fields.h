@@ -10,10 +10,6 @@
 int sft_field_fail(const struct sft_json *j, unsigned token, struct sft_error *err, const char *fmt,
 		   ...) __attribute__((format(printf, 4, 5)));
 
-/* The dtype that an object's `dtype` names. */
-int sft_field_dtype(const struct sft_json *j, unsigned object, enum sft_dtype *dtype,
-		    struct sft_error *err);
-
 /* The token of the array that an object has for `key`; its size is the number of elements. */
 int sft_field_array(const struct sft_json *j, unsigned object, const char *key, unsigned *array,
 		    struct sft_error *err);

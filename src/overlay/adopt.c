@@ -5,9 +5,8 @@
  * and find their tensor in the new base by name. Scratch files keep what they show: their blocks,
  * and of the old base, which is retired instead of freed, what they still see.
  */
+#include "io.h"
 #include "overlay_state.h"
-#include "slots.h"
-#include "staging.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -140,7 +139,8 @@ static bool add_unknown(struct sft_overlay *ov)
 
 		if (names_find(ov, t->shard, false, t->name, t->name_len) != SFT_NO_ID)
 			continue;
-		e = state_reserve(ov, 1) < 0 ? NULL : entry_new(t->name, t->name_len, false, t->shard);
+		e = state_reserve(ov, 1) < 0 ? NULL
+					     : entry_new(t->name, t->name_len, false, t->shard);
 		if (!e)
 			return false;
 		apply_create(ov, e, SFT_NO_ID);
@@ -246,5 +246,5 @@ void sft_overlay_adopt(struct sft_overlay *ov)
 	else
 		sft_checkpoint_free(old);
 	free_unneeded(ov);
-	staging_lock_again(ov);
+	staging_lock_again(&ov->staging, ov->base);
 }

@@ -4,8 +4,8 @@
  * Nothing here can fail: the caller, a change or the replay, has checked the arguments and reserved
  * the memory.
  */
+#include "metadata.h"
 #include "overlay_state.h"
-#include "slots.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -165,72 +165,11 @@ void apply_metadata(struct sft_overlay *ov, uint32_t shard, struct sft_metadata 
 	ov->generation++;
 	if (ov->metadata_staged[shard])
 		sft_metadata_free(&ov->metadata[shard]);
-	ov->metadata_staged[shard] = !metadata_equal(metadata, committed);
+	ov->metadata_staged[shard] = !sft_metadata_equal(metadata, committed);
 	if (ov->metadata_staged[shard]) {
 		ov->metadata[shard] = *metadata;
 	} else {
 		sft_metadata_free(metadata);
 		ov->metadata[shard] = *committed;
 	}
-}
-
-/* ---- metadata ---- */
-
-static bool same_string(const char *a, uint32_t a_len, const char *b, uint32_t b_len)
-{
-	return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
-}
-
-bool metadata_equal(const struct sft_metadata *a, const struct sft_metadata *b)
-{
-	if (a->present != b->present || a->count != b->count)
-		return false;
-	for (uint32_t i = 0; i < a->count; i++) {
-		const struct sft_pair *x = &a->pairs[i], *y = &b->pairs[i];
-
-		if (!same_string(x->key, x->key_len, y->key, y->key_len) ||
-		    !same_string(x->value, x->value_len, y->value, y->value_len))
-			return false;
-	}
-	return true;
-}
-
-/* Copy a string with a NUL behind it to *at, which moves on. */
-static const char *copy_string(char **at, const char *s, uint32_t len)
-{
-	char *copy = *at;
-
-	if (len)
-		memcpy(copy, s, len);
-	copy[len] = '\0';
-	*at += (size_t)len + 1;
-	return copy;
-}
-
-int metadata_copy(struct sft_metadata *out, const struct sft_metadata *in)
-{
-	size_t bytes = 1;
-	char *at;
-
-	for (uint32_t i = 0; i < in->count; i++)
-		bytes += (size_t)in->pairs[i].key_len + in->pairs[i].value_len + 2;
-	*out = (struct sft_metadata){ .present = in->present, .count = in->count };
-	out->pairs = calloc((size_t)in->count + 1, sizeof(*out->pairs));
-	out->strings = malloc(bytes);
-	if (!out->pairs || !out->strings) {
-		sft_metadata_free(out);
-		return -ENOMEM;
-	}
-	at = out->strings;
-	for (uint32_t i = 0; i < in->count; i++) {
-		const struct sft_pair *p = &in->pairs[i];
-
-		out->pairs[i] = (struct sft_pair){
-			.key = copy_string(&at, p->key, p->key_len),
-			.value = copy_string(&at, p->value, p->value_len),
-			.key_len = p->key_len,
-			.value_len = p->value_len,
-		};
-	}
-	return 0;
 }

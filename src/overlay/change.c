@@ -9,8 +9,9 @@
  * before is which entries have left their names (overlay_entry.leaves) and which names are given
  * (struct step.given).
  */
-#include "journal.h"
+#include "metadata.h"
 #include "overlay_state.h"
+#include "sync.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -231,13 +232,13 @@ static int prepare_metadata(struct step *s, size_t i, struct sft_error *err)
 	if (shard >= ov->shard_count || !sft_checkpoint_shard(ov->base, shard)->file)
 		return sft_fail(err, EINVAL, "metadata: shard %u is missing", shard);
 	s->prepared[i].shard = shard;
-	s->prepared[i].nothing = metadata_equal(m, &ov->metadata[shard]);
+	s->prepared[i].nothing = sft_metadata_equal(m, &ov->metadata[shard]);
 	for (uint32_t k = 0; k < m->count; k++)
 		bytes += (uint64_t)m->pairs[k].key_len + m->pairs[k].value_len;
 	if (bytes > SFT_HEADER_MAX)
 		return sft_fail(err, EFBIG, "metadata of %llu bytes: a header holds %u",
 				(unsigned long long)bytes, SFT_HEADER_MAX);
-	return metadata_copy(&s->prepared[i].metadata, m) < 0 ? no_memory(err) : 0;
+	return sft_metadata_copy(&s->prepared[i].metadata, m) < 0 ? no_memory(err) : 0;
 }
 
 /* ---- the step ---- */
@@ -340,10 +341,10 @@ static void put_records(struct step *s, struct journal_batch *b, size_t i, uint3
 	if (c->kind == SFT_CREATE)
 		jid = first_id + (p->id - s->ov->count);
 	else if (c->kind != SFT_SET_METADATA)
-		jid = journal_id(s->ov, b, p->id);
+		jid = sync_bind(s->ov, b, p->id);
 	switch (c->kind) {
 	case SFT_CREATE:
-		journal_put_create(b, jid, p->entry);
+		journal_put_create(b, jid, p->entry->pub.shard, c->scratch, c->name, c->name_len);
 		if (c->nbytes)
 			journal_put_length(b, jid, c->nbytes);
 		if (c->declared)
@@ -411,7 +412,7 @@ static int write_and_apply(struct step *s, struct sft_error *err)
 		if (!s->prepared[i].nothing)
 			put_records(s, &b, i, first_id);
 	}
-	r = journal_append(ov, &b, err);
+	r = sync_append(ov, &b, err);
 	if (r < 0)
 		return r;
 	s->created = 0;

@@ -4,10 +4,9 @@
  * It is written beside the old one and renamed over it. What the journal calls a tensor is then its
  * overlay id. Names are given in two steps, as tensors may have exchanged theirs.
  */
-#include "journal.h"
-#include "overlay_state.h"
-#include "slots.h"
+#include "io.h"
 #include "sort.h"
+#include "sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +55,7 @@ static void put_header(struct rewrite *w)
 	journal_u32(&w->b, o->flags);
 	journal_u32(&w->b, o->inplace ? JOURNAL_INPLACE : 0);
 	journal_u64(&w->b, ov->staging.id);
-	journal_string(&w->b, ov->source_path, strlen(ov->source_path));
+	journal_string(&w->b, ov->staging.source_path, strlen(ov->staging.source_path));
 	journal_string(&w->b, base, strlen(base));
 	journal_string(&w->b, output, strlen(output));
 	identity_put(&w->b, ov->base);
@@ -86,11 +85,7 @@ static void put_first(struct rewrite *w, uint32_t id, const struct overlay_entry
 
 	if (!t)
 		return;
-	journal_start(&w->b, JOURNAL_BIND);
-	journal_u32(&w->b, id);
-	journal_u32(&w->b, t->shard);
-	journal_string(&w->b, t->name, t->name_len);
-	journal_finish(&w->b);
+	journal_put_bind(&w->b, id, t);
 	if (!e->pub.live) {
 		journal_start(&w->b, JOURNAL_REMOVE);
 		journal_u32(&w->b, id);
@@ -162,7 +157,7 @@ static int put_second(struct rewrite *w, uint32_t id, const struct overlay_entry
 	if (!p->live)
 		return 0;
 	if (!p->committed)
-		journal_put_create(&w->b, id, e);
+		journal_put_create(&w->b, id, p->shard, p->scratch, p->name, p->name_len);
 	else if (is_renamed(e))
 		journal_put_rename(&w->b, id, p->shard, p->scratch, p->name, p->name_len);
 	/* What was cut off once reads as zeros for good. */
@@ -251,7 +246,7 @@ static int write_new(struct rewrite *w, int dir)
 	return r;
 }
 
-int journal_rewrite(struct sft_overlay *ov, struct sft_error *err)
+int compact_journal(struct sft_overlay *ov, struct sft_error *err)
 {
 	struct staging *s = &ov->staging;
 	struct rewrite w = { .ov = ov };

@@ -1,6 +1,6 @@
 /* entries.c - entries: making them, what is derived of them, what differs from the base */
+#include "name.h"
 #include "overlay_state.h"
-#include "slots.h"
 #include "utf8.h"
 
 #include <errno.h>
@@ -32,14 +32,9 @@ int overlay_check_name(const char *name, size_t len, struct sft_error *err)
 	return 0;
 }
 
-static bool same_bytes(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
-}
-
 bool entry_name_is(const struct overlay_entry *e, const char *name, size_t len)
 {
-	return same_bytes(e->pub.name, e->pub.name_len, name, len);
+	return sft_name_equal(e->pub.name, e->pub.name_len, name, len);
 }
 
 /* ---- entries ---- */
@@ -121,7 +116,7 @@ uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const cha
 	if (i == sft_checkpoint_count(ov->base))
 		return SFT_NO_ID;
 	const struct sft_tensor *t = sft_checkpoint_at(ov->base, i);
-	if (!same_bytes(t->name, t->name_len, name, len) ||
+	if (!sft_name_equal(t->name, t->name_len, name, len) ||
 	    (shard != SFT_SHARD_AUTO && t->shard != shard))
 		return SFT_NO_ID;
 	return (uint32_t)i;
@@ -164,7 +159,7 @@ static bool differs_in_header(const struct sft_entry *p)
 	const struct sft_tensor *c = p->committed;
 
 	return p->shard != c->shard || p->dtype != c->dtype || p->rank != c->rank ||
-	       !same_bytes(p->name, p->name_len, c->name, c->name_len) ||
+	       !sft_name_equal(p->name, p->name_len, c->name, c->name_len) ||
 	       (p->rank && memcmp(p->shape, c->shape, p->rank * sizeof(*p->shape)) != 0);
 }
 

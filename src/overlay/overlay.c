@@ -1,5 +1,5 @@
 /* overlay.c - what the overlay says of itself, and single changes */
-#include "overlay_state.h"
+#include "overlay.h"
 
 /* ---- reading ---- */
 
@@ -39,7 +39,14 @@ const char *sft_overlay_staging(const struct sft_overlay *ov)
 
 const char *sft_overlay_note(const struct sft_overlay *ov, size_t i)
 {
-	return i < ov->note_count ? ov->notes[i] : NULL;
+	return notes_line(&ov->notes, i);
+}
+
+/* ---- the result ---- */
+
+void sft_overlay_set_result(struct sft_overlay *ov, const char *text)
+{
+	staging_result(&ov->staging, text);
 }
 
 /* ---- single changes ---- */

@@ -64,9 +64,6 @@ void apply_metadata(struct sft_overlay *ov, uint32_t shard, struct sft_metadata 
 /* Give up all blocks from block number `first` on. */
 void apply_drop_blocks(struct sft_overlay *ov, struct overlay_entry *e, uint64_t first);
 
-bool metadata_equal(const struct sft_metadata *a, const struct sft_metadata *b);
-int metadata_copy(struct sft_metadata *out, const struct sft_metadata *in); /* -ENOMEM */
-
 /* ---- by_name.c: live entries by name ---- */
 
 int names_reserve(struct sft_overlay *ov, uint32_t more);
@@ -104,19 +101,5 @@ int edit_begin(struct sft_overlay *ov, struct sft_error *err);
 void edit_end(struct sft_overlay *ov);
 /* Stage every block that still comes from a retired checkpoint. */
 int edit_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err);
-
-/* ---- open.c ---- */
-
-void overlay_note(struct sft_overlay *ov, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
-/* ---- target_check.c ---- */
-
-/* output= never leads to the source, and replaces nothing but files. EINVAL. */
-int target_refuse_source(const struct sft_overlay *ov, struct sft_error *err);
-/* With the base open: whether a commit could write where the options say, as far as that can be
- * known now. EISDIR, ENOTDIR, EEXIST (the output is there and is something else), EACCES, EROFS,
- * ENOENT and so on. */
-int target_check(const struct sft_overlay *ov, struct sft_error *err);
 
 #endif

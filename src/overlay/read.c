@@ -1,5 +1,6 @@
 /* read.c - a tensor's bytes: staged blocks over the committed file over zeros; only reads
  */
+#include "io.h"
 #include "overlay_state.h"
 
 #include <errno.h>

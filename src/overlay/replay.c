@@ -11,10 +11,9 @@
  * refused.
  */
 #include "replay.h"
-
 #include "hash.h"
+#include "io.h"
 #include "overlay_state.h"
-#include "slots.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -141,9 +140,9 @@ static int bring_back(struct sft_overlay *ov, uint32_t id)
 	}
 	memcpy(copy, c->name, c->name_len);
 	copy[c->name_len] = '\0';
-	overlay_note(ov, "tensor %s, which was put aside as %s when the process died, is back",
-		     sft_quote(&was, c->name, c->name_len),
-		     sft_quote(&is, ov->entries[id]->pub.name, ov->entries[id]->pub.name_len));
+	notes_add(&ov->notes, "tensor %s, which was put aside as %s when the process died, is back",
+		  sft_quote(&was, c->name, c->name_len),
+		  sft_quote(&is, ov->entries[id]->pub.name, ov->entries[id]->pub.name_len));
 	apply_rename(ov, id, copy, c->name_len, false, c->shard);
 	return 0;
 }
@@ -224,7 +223,7 @@ static int count_slots(struct replay *r, struct sft_error *err)
 	return 0;
 }
 
-int journal_replay(struct sft_overlay *ov, const struct journal_summary *sum, struct sft_error *err)
+int replay_journal(struct sft_overlay *ov, const struct journal_summary *sum, struct sft_error *err)
 {
 	struct replay r = { .ov = ov, .end = sum->end, .synced = sum->synced };
 	struct staging *s = &ov->staging;
@@ -245,10 +244,10 @@ int journal_replay(struct sft_overlay *ov, const struct journal_summary *sum, st
 	if (e < 0)
 		return sft_fail(err, -e, "%s", strerror(-e));
 	if (r.end < sum->end)
-		overlay_note(ov,
-			     "the last %llu bytes of the journal are left out: not all of what "
-			     "they write is on disk, as after a power cut",
-			     (unsigned long long)(sum->end - r.end));
+		notes_add(&ov->notes,
+			  "the last %llu bytes of the journal are left out: not all of what "
+			  "they write is on disk, as after a power cut",
+			  (unsigned long long)(sum->end - r.end));
 	s->journal_end = r.end;
 	s->synced_end = sum->synced;
 	s->rewrite_at = JOURNAL_COMPACT_MIN;

@@ -2,7 +2,8 @@
 #ifndef SFT_REPLAY_H
 #define SFT_REPLAY_H
 
-#include "journal.h"
+#include "journal_summary.h"
+#include "overlay.h"
 
 /* A slot as an unsynced record says it is. */
 struct doubt {
@@ -26,5 +27,10 @@ struct replay {
 
 /* replay_records.c: apply one record to the overlay. EBADMSG: it does not fit the state. ENOMEM. */
 int replay_record(struct replay *r, struct journal_record *rec);
+
+/* Apply what the journal holds to the fresh state of the base, and set up ov->slots and the
+ * numbers in ov->staging. EBADMSG: the journal does not fit the base, or is damaged. */
+int replay_journal(struct sft_overlay *ov, const struct journal_summary *sum,
+		   struct sft_error *err);
 
 #endif

@@ -1,8 +1,7 @@
 /* replay_records.c - what each record of a journal does; nothing in it is believed */
-#include "replay.h"
-
+#include "metadata.h"
 #include "overlay_state.h"
-#include "slots.h"
+#include "replay.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -246,7 +245,7 @@ static int replay_metadata(struct replay *r, struct journal_record *rec)
 	if (rec->bad)
 		e = damaged();
 	if (e == 0)
-		e = metadata_copy(&copy, &borrowed);
+		e = sft_metadata_copy(&copy, &borrowed);
 	if (e == 0)
 		apply_metadata(r->ov, shard, &copy);
 	free(borrowed.pairs);
@@ -262,12 +261,12 @@ static int nothing_to_do(struct replay *r, struct journal_record *rec)
 }
 
 static replay_one *const replays[] = {
-	[JOURNAL_HEADER] = nothing_to_do,    [JOURNAL_BIND] = replay_bind,
-	[JOURNAL_CREATE] = replay_create,    [JOURNAL_DATA] = replay_blocks,
-	[JOURNAL_BLOCKS] = replay_blocks,    [JOURNAL_LENGTH] = replay_length,
-	[JOURNAL_DECLARE] = replay_declare,  [JOURNAL_REMOVE] = replay_remove,
-	[JOURNAL_RENAME] = replay_rename,    [JOURNAL_METADATA] = replay_metadata,
-	[JOURNAL_SYNC] = nothing_to_do,	     [JOURNAL_PREPARED] = nothing_to_do,
+	[JOURNAL_HEADER] = nothing_to_do,   [JOURNAL_BIND] = replay_bind,
+	[JOURNAL_CREATE] = replay_create,   [JOURNAL_DATA] = replay_blocks,
+	[JOURNAL_BLOCKS] = replay_blocks,   [JOURNAL_LENGTH] = replay_length,
+	[JOURNAL_DECLARE] = replay_declare, [JOURNAL_REMOVE] = replay_remove,
+	[JOURNAL_RENAME] = replay_rename,   [JOURNAL_METADATA] = replay_metadata,
+	[JOURNAL_SYNC] = nothing_to_do,	    [JOURNAL_PREPARED] = nothing_to_do,
 };
 
 int replay_record(struct replay *r, struct journal_record *rec)

@@ -5,10 +5,10 @@
  * that covers a block in part takes the rest of it from what the tensor holds now.
  */
 #include "hash.h"
-#include "journal.h"
+#include "io.h"
 #include "num.h"
 #include "overlay_state.h"
-#include "slots.h"
+#include "sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,9 +23,9 @@ int edit_begin(struct sft_overlay *ov, struct sft_error *err)
 	struct staging *s = &ov->staging;
 
 	if (s->broken)
-		return journal_broken(ov, err);
+		return journal_broken(&ov->staging, err);
 	if (s->journal >= 0)
-		return journal_check_links(ov, err);
+		return journal_check_links(&ov->staging, err);
 	if (s->blocks < 0) {
 		int fd = io_openat(s->dir, "blocks", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
 
@@ -33,7 +33,7 @@ int edit_begin(struct sft_overlay *ov, struct sft_error *err)
 			return sft_fail(err, -fd, "cannot stage in %s: %s", s->path, strerror(-fd));
 		s->blocks = fd;
 	}
-	return journal_rewrite(ov, err);
+	return compact_journal(ov, err);
 }
 
 void edit_end(struct sft_overlay *ov)
@@ -44,7 +44,7 @@ void edit_end(struct sft_overlay *ov)
 		return;
 	if (ov->slots.pending_count > PENDING_MAX)
 		(void)sft_overlay_sync(ov, NULL);
-	else if (s->journal_end > s->rewrite_at && journal_rewrite(ov, NULL) < 0)
+	else if (s->journal_end > s->rewrite_at && compact_journal(ov, NULL) < 0)
 		s->rewrite_at = s->journal_end * 2;
 	slots_reclaim(&ov->slots, s->blocks, false);
 }
@@ -170,7 +170,7 @@ static int stage(struct sft_overlay *ov, uint32_t id, const struct run *run, str
 	r = fill_slots(ov, run, slots, err);
 	if (r < 0)
 		goto out;
-	jid = journal_id(ov, &b, id);
+	jid = sync_bind(ov, &b, id);
 	journal_start(&b, JOURNAL_DATA);
 	journal_u32(&b, jid);
 	journal_u32(&b, run->first);
@@ -181,7 +181,7 @@ static int stage(struct sft_overlay *ov, uint32_t id, const struct run *run, str
 	for (uint32_t i = 0; i < run->count; i++)
 		journal_u64(&b, bytes_hash(run_block(run, i), SFT_BLOCK, 0));
 	journal_finish(&b);
-	r = journal_append(ov, &b, err);
+	r = sync_append(ov, &b, err);
 	if (r < 0) {
 		slots_untake(&ov->slots, slots, run->count);
 		goto out;
@@ -312,9 +312,9 @@ static int set_length(struct sft_overlay *ov, uint32_t id, uint64_t nbytes, stru
 		r = cut_tail(ov, id, nbytes, &done, err);
 	if (r < 0 || done)
 		return r;
-	uint32_t jid = journal_id(ov, &b, id);
+	uint32_t jid = sync_bind(ov, &b, id);
 	journal_put_length(&b, jid, nbytes);
-	r = journal_append(ov, &b, err);
+	r = sync_append(ov, &b, err);
 	if (r == 0)
 		apply_length(ov, ov->entries[id], nbytes);
 	return r;

@@ -4,7 +4,7 @@
  * A hash table with linear probing, between three eighths and three quarters full: at most 22 bytes
  * a block, 32 while it grows. Removing moves later places back, so that there are no tombstones.
  */
-#include "overlay.h"
+#include "blockmap.h"
 
 #include <errno.h>
 #include <stdlib.h>

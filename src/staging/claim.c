@@ -11,6 +11,7 @@
  * The text in the lock says that the directory is ours, and whether we made it. It is written while
  * the lock is held. An empty one, or zeros, was left by a process that did not come to that.
  */
+#include "io.h"
 #include "staging.h"
 
 #include <dirent.h>

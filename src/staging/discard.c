@@ -1,4 +1,6 @@
 /* discard.c - staged edits without the checkpoint: what are they, away */
+#include "blockmap.h"
+#include "path.h"
 #include "staging.h"
 
 #include <errno.h>
@@ -168,21 +170,21 @@ static bool is_source(const char *source, const struct journal_summary *sum)
  * mixture of old and new. Dropping what is needed to finish it would leave that for good, so 1: it
  * is to be finished. Before the first rename the temporaries just go.
  */
-static int drop_prepared(const struct sft_overlay *ov, const struct journal_summary *sum,
-			 struct sft_error *err)
+static int drop_prepared(const struct staging *s, const char *source,
+			 const struct journal_summary *sum, struct sft_error *err)
 {
-	const struct commit_places places = { ov->source_path, sum->output };
+	const struct prepared_places places = { s->source_path, sum->output };
 	struct sft_error e = { 0 };
 	int r;
 
 	if (sum->kind == JOURNAL_PREPARED_INPLACE)
-		return is_source(ov->source, sum);
-	r = commit_look(&places, sum->targets, sum->target_count, &e);
-	if (r == COMMIT_BEGUN || commit_is_begun(&places, sum->targets, sum->target_count))
+		return is_source(source, sum);
+	r = prepared_look(&places, sum->targets, sum->target_count, &e);
+	if (r == PREPARED_BEGUN || prepared_is_begun(&places, sum->targets, sum->target_count))
 		return 1;
 	if (r < 0 && r != -ESTALE)
 		return sft_fail(err, -r, "%s", e.msg);
-	commit_remove_temporaries(&places, sum->targets, sum->target_count);
+	prepared_remove_temporaries(&places, sum->targets, sum->target_count);
 	return 0;
 }
 
@@ -195,7 +197,7 @@ static char *directory_of(const char *source_path, const char *name, uint32_t le
 		real = realpath(path, NULL);
 	else
 		path = NULL;
-	dir = real ? io_dirname(real) : NULL;
+	dir = real ? path_dirname(real) : NULL;
 	free(path);
 	free(real);
 	return dir;
@@ -203,24 +205,24 @@ static char *directory_of(const char *source_path, const char *name, uint32_t le
 
 /* What a commit left that died before its record: new files, beside those that they were to replace
  * or in the output. */
-static void clean(const struct sft_overlay *ov, const struct journal_summary *sum)
+static void clean(const struct staging *s, const struct journal_summary *sum)
 {
 	struct identity_names names = identity_names(sum);
 	struct stat st;
 	const bool is_there =
-		stat(ov->source_path, &st) == 0 || (sum->output && stat(sum->output, &st) == 0);
+		stat(s->source_path, &st) == 0 || (sum->output && stat(sum->output, &st) == 0);
 	const bool is_directory = is_there && S_ISDIR(st.st_mode);
-	char *done = is_directory ? strdup(ov->source_path) : io_dirname(ov->source_path);
+	char *done = is_directory ? strdup(s->source_path) : path_dirname(s->source_path);
 	const char *name;
 	uint32_t len;
 
 	if (done)
-		commit_clean_directory(done, sum->id);
+		prepared_clean_directory(done, sum->id);
 	while (is_directory && (name = identity_next_name(&names, &len))) {
-		char *dir = directory_of(ov->source_path, name, len);
+		char *dir = directory_of(s->source_path, name, len);
 
 		if (dir && !(done && strcmp(dir, done) == 0)) {
-			commit_clean_directory(dir, sum->id);
+			prepared_clean_directory(dir, sum->id);
 			free(done);
 			done = dir;
 		} else {
@@ -265,10 +267,9 @@ static void say_of_place(struct sft_buf *text, const struct staging *s, const ch
 }
 
 /* Read the journal and describe it. *whole: all of it can be read. */
-static int look(struct sft_overlay *ov, struct journal_summary *sum, struct sft_buf *text,
-		bool *found, bool *whole, struct sft_error *err)
+static int look(struct staging *s, struct journal_summary *sum, struct sft_buf *text, bool *found,
+		bool *whole, struct sft_error *err)
 {
-	struct staging *s = &ov->staging;
 	struct sft_error reason = { 0 };
 	struct journal_line line;
 	int r;
@@ -276,7 +277,7 @@ static int look(struct sft_overlay *ov, struct journal_summary *sum, struct sft_
 	s->journal = trust_openat(s->dir, s->path, "journal", O_RDONLY, err);
 	if (s->journal == -ENOENT)
 		return 0;
-	r = s->journal < 0 ? s->journal : staging_refuse_strangers(ov, err);
+	r = s->journal < 0 ? s->journal : staging_refuse_strangers(s, err);
 	/* The blocks are not read, but what nobody may rely on is not dropped either. */
 	int blocks = r == 0 ? trust_openat(s->dir, s->path, "blocks", O_RDONLY, err) : -ENOENT;
 	if (blocks >= 0)
@@ -289,7 +290,7 @@ static int look(struct sft_overlay *ov, struct journal_summary *sum, struct sft_
 	r = journal_summarize(s->journal, sum, &reason);
 	*found = r == 0 ? sum->edits || sum->prepared : r == -EBADMSG;
 	*whole = r == 0;
-	int others = *found ? staging_refuse_others(ov, sum, err) : 0;
+	int others = *found ? staging_refuse_others(s, sum, err) : 0;
 	if (others < 0)
 		return others;
 	if ((*whole || r == -ENODATA) && journal_say_left_out(sum, &line))
@@ -313,67 +314,44 @@ static int look(struct sft_overlay *ov, struct journal_summary *sum, struct sft_
 
 /* ---- the whole ---- */
 
-static int discard(struct sft_overlay *ov, bool drop, struct sft_buf *text, bool *found,
-		   struct sft_error *err)
+static int discard(struct staging *s, const char *source, bool drop, struct sft_buf *text,
+		   bool *found, struct sft_error *err)
 {
 	struct journal_summary sum = { 0 };
 	bool whole = false;
-	int r = look(ov, &sum, text, found, &whole, err);
+	int r = look(s, &sum, text, found, &whole, err);
 
 	if (r == 0 && text->failed)
 		r = sft_fail(err, ENOMEM, "no memory to say what is staged");
 	if (r == 0 && drop && whole && sum.prepared)
-		r = drop_prepared(ov, &sum, err);
+		r = drop_prepared(s, source, &sum, err);
 	if (r == 0 && *found && drop && whole)
-		clean(ov, &sum);
+		clean(s, &sum);
 	/* Where nothing is found, nothing of it is kept, in a directory that is known to be ours.
 	 */
-	if (r == 0 &&
-	    (*found ? drop : ov->staging.journal >= 0 || ov->claim.own || ov->claim.known))
-		staging_clear(ov->staging.dir);
+	if (r == 0 && (*found ? drop : s->journal >= 0 || s->claim.own || s->claim.known))
+		staging_clear(s->dir);
 	journal_summary_free(&sum);
 	return r;
 }
 
-/* As the next opening would. */
-static int finish(const char *source, const char *staging, const char *path, struct sft_error *err)
+int staging_discard(const char *source, const char *staging, bool drop, struct sft_buf *text,
+		    bool *found, char **path, struct sft_error *err)
 {
-	const struct sft_overlay_options options = { .staging = staging };
-	struct sft_overlay *ov = NULL;
-	struct sft_error e = { 0 };
-	int r = sft_overlay_open(source, &options, &ov, &e);
-
-	sft_overlay_free(ov);
-	if (r == -ESTALE)
-		return sft_fail(err, ESTALE, "%s; what is left of it is in %s", e.msg, path);
-	return r < 0 ? sft_fail(err, -r, "%s", e.msg) : 1;
-}
-
-int sft_staging_discard(const char *source, const char *staging, bool drop, struct sft_buf *text,
-			bool *found, struct sft_error *err)
-{
-	struct sft_overlay ov = { .source = (char *)(uintptr_t)source,
-				  .options = { .staging = staging },
-				  .staging = { .dir = -1, .blocks = -1, .journal = -1 },
-				  .claim = CLAIM_NONE,
-				  .home = CLAIM_NONE,
-				  .target = CLAIM_NONE };
-	char *path = NULL;
-	int r = staging_find(&ov, err);
+	struct staging s = STAGING_NONE;
+	int r = staging_find(&s, source, staging, err);
 
 	*found = false;
+	*path = NULL;
 	if (r == 0)
-		r = staging_claim(&ov, false, err);
-	if (r == 0 && ov.staging.dir >= 0)
-		r = discard(&ov, drop, text, found, err);
+		r = staging_claim(&s, false, err);
+	if (r == 0 && s.dir >= 0)
+		r = discard(&s, source, drop, text, found, err);
 	else if (r == 0 && drop)
-		staging_forget_marker(&ov);
+		staging_forget_marker(&s);
 	if (r == 1)
-		path = strdup(ov.staging.path);
-	staging_let_go(&ov);
-	if (r == 1)
-		r = finish(source, staging, path ? path : "the staging", err);
-	free(path);
-	free(ov.source_path);
+		*path = strdup(s.path);
+	staging_let_go(&s);
+	free(s.source_path);
 	return r;
 }

@@ -6,10 +6,10 @@
  * `cp -p`; the device's number may be after the next boot. So they only help where nothing else can
  * tell two files apart: within one commit, and where it is written in place.
  */
-#include "journal.h"
-
 #include "file.h"
 #include "hash.h"
+#include "io.h"
+#include "journal_summary.h"
 #include "num.h"
 
 #include <errno.h>

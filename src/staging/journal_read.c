@@ -1,6 +1,7 @@
 /* journal_read.c - taking a journal apart; trusts nothing in it */
-#include "journal.h"
 #include "hash.h"
+#include "io.h"
+#include "journal.h"
 #include "num.h"
 
 #include <errno.h>

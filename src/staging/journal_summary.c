@@ -2,8 +2,8 @@
  * journal_summary.c - what is to be known of a journal before the base is opened: whose edits they
  * are, whether a commit was prepared, how far the journal is whole
  */
-#include "journal.h"
-#include "num.h"
+#include "journal_summary.h"
+#include "io.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -73,7 +73,7 @@ static int summarize_header(struct journal_record *rec, struct journal_summary *
 
 static void free_targets(struct journal_summary *sum)
 {
-	commit_targets_free(sum->targets, sum->target_count);
+	prepared_free(sum->targets, sum->target_count);
 	sum->targets = NULL;
 	sum->target_count = 0;
 }
@@ -92,7 +92,7 @@ static char *get_name(struct journal_record *rec)
 static int summarize_target(struct journal_record *rec, struct journal_summary *sum,
 			    struct sft_error *err)
 {
-	struct commit_target *t = &sum->targets[sum->target_count++];
+	struct prepared_target *t = &sum->targets[sum->target_count++];
 	uint32_t flags;
 
 	flags = journal_get_u32(rec);
@@ -104,7 +104,7 @@ static int summarize_target(struct journal_record *rec, struct journal_summary *
 	t->new = identity_get_id(rec);
 	if (!t->name || !t->temporary)
 		return sft_fail(err, ENOMEM, "no memory for the journal");
-	if (!commit_is_temporary(t->temporary, sum->id) || !t->new.there ||
+	if (!prepared_is_temporary(t->temporary, sum->id) || !t->new.there ||
 	    (t->in_output && !sum->output))
 		rec->bad = true;
 	return 0;

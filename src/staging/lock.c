@@ -7,6 +7,7 @@
  * left behind by a process that dies, and a reader is not disturbed. Descriptors of our own, as a
  * commit in place leaves the inode and opens the file again.
  */
+#include "io.h"
 #include "staging.h"
 
 #include <errno.h>
@@ -85,12 +86,12 @@ int staging_check_source(const char *source_path, struct sft_error *err)
 	return sft_fail(err, -r, "%s", e.msg);
 }
 
-static bool is_locked(const struct sft_overlay *ov, const struct stat *st)
+static bool is_locked(const struct staging *s, const struct stat *st)
 {
-	for (size_t i = 0; i < ov->lock_count; i++) {
+	for (size_t i = 0; i < s->lock_count; i++) {
 		struct stat have;
 
-		if (fstat(ov->locks[i], &have) == 0 && have.st_dev == st->st_dev &&
+		if (fstat(s->locks[i], &have) == 0 && have.st_dev == st->st_dev &&
 		    have.st_ino == st->st_ino)
 			return true;
 	}
@@ -99,7 +100,7 @@ static bool is_locked(const struct sft_overlay *ov, const struct stat *st)
 
 /* Open and lock. On NFS an exclusive lock needs a descriptor that can be written to; where that is
  * not to be had since the mount is read-only, a shared lock still keeps those away who have one. */
-static int open_locked(const struct sft_overlay *ov, const char *path, struct sft_error *err)
+static int open_locked(const struct staging *s, const char *path, struct sft_error *err)
 {
 	static const struct {
 		int flags, operation;
@@ -107,7 +108,7 @@ static int open_locked(const struct sft_overlay *ov, const char *path, struct sf
 	struct sft_error e = { 0 };
 	int r = -EBADF;
 
-	const bool claimed = ov->claim.dir >= 0 && (!ov->home.path || ov->home.dir >= 0);
+	const bool claimed = s->claim.dir >= 0 && (!s->home.path || s->home.dir >= 0);
 
 	for (size_t i = 0; i < sizeof(ways) / sizeof(*ways); i++) {
 		/* Two shared locks do not exclude each other, so only where nobody can write. */
@@ -128,138 +129,137 @@ static int open_locked(const struct sft_overlay *ov, const char *path, struct sf
 }
 
 /* Take over the descriptor. */
-static int keep(struct sft_overlay *ov, int fd, struct sft_error *err)
+static int keep(struct staging *s, int fd, struct sft_error *err)
 {
-	int *grown = realloc(ov->locks, (ov->lock_count + 1) * sizeof(*grown));
+	int *grown = realloc(s->locks, (s->lock_count + 1) * sizeof(*grown));
 
 	if (!grown) {
 		close(fd);
 		return sft_fail(err, ENOMEM, "no memory for a lock");
 	}
-	ov->locks = grown;
-	ov->locks[ov->lock_count++] = fd;
+	s->locks = grown;
+	s->locks[s->lock_count++] = fd;
 	return 0;
 }
 
-int staging_lock(struct sft_overlay *ov, const char *path, struct sft_error *err)
+int staging_lock(struct staging *s, const char *path, struct sft_error *err)
 {
 	struct stat st;
 	int fd;
 
 	if (stat(path, &st) < 0)
 		return sft_fail(err, errno, "cannot be locked: %s", strerror(errno));
-	if (is_locked(ov, &st))
+	if (is_locked(s, &st))
 		return 0;
-	fd = open_locked(ov, path, err);
-	return fd < 0 ? fd : keep(ov, fd, err);
+	fd = open_locked(s, path, err);
+	return fd < 0 ? fd : keep(s, fd, err);
 }
 
-int staging_lock_fd(struct sft_overlay *ov, int fd, struct sft_error *err)
+int staging_lock_fd(struct staging *s, int fd, struct sft_error *err)
 {
 	int r = lock_fd(fd, LOCK_EX, err);
 
 	if (r == 0)
-		return keep(ov, fd, err);
+		return keep(s, fd, err);
 	close(fd);
 	return r;
 }
 
 /* Lock a file by its name, if it is there: what it is will be seen later. */
-static int lock_name(struct sft_overlay *ov, const char *path, struct sft_error *err)
+static int lock_name(struct staging *s, const char *path, struct sft_error *err)
 {
 	struct stat st;
 
 	if (stat(path, &st) < 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
 		return 0;
-	return staging_lock(ov, path, err);
+	return staging_lock(s, path, err);
 }
 
-int staging_lock_names(struct sft_overlay *ov, const struct journal_summary *sum,
-		       struct sft_error *err)
+int staging_lock_names(struct staging *s, const struct journal_summary *sum, struct sft_error *err)
 {
 	struct identity_names names = identity_names(sum);
 	struct stat st;
-	int r = lock_name(ov, ov->source_path, err);
-	const bool is_directory = stat(ov->source_path, &st) == 0 && S_ISDIR(st.st_mode);
+	int r = lock_name(s, s->source_path, err);
+	const bool is_directory = stat(s->source_path, &st) == 0 && S_ISDIR(st.st_mode);
 	const char *name;
 	uint32_t len;
 
 	while (r == 0 && is_directory && (name = identity_next_name(&names, &len))) {
 		char *path = NULL;
 
-		if (asprintf(&path, "%s/%.*s", ov->source_path, (int)len, name) < 0)
+		if (asprintf(&path, "%s/%.*s", s->source_path, (int)len, name) < 0)
 			return sft_fail(err, ENOMEM, "no memory for a lock");
 		if (!memchr(name, '/', len))
-			r = lock_name(ov, path, err);
+			r = lock_name(s, path, err);
 		free(path);
 	}
 	return r;
 }
 
 /* Lock one shard, and see that the path still leads to the file that was opened. */
-static int lock_shard(struct sft_overlay *ov, const struct sft_shard *shard, struct sft_error *err)
+static int lock_shard(struct staging *s, const struct sft_shard *shard, struct sft_error *err)
 {
 	const struct stat *opened = sft_file_stat(shard->file);
 	struct stat st;
 	int fd;
 
-	if (is_locked(ov, opened)) /* two names of one file */
+	if (is_locked(s, opened)) /* two names of one file */
 		return 0;
-	fd = open_locked(ov, sft_file_path(shard->file), err);
+	fd = open_locked(s, sft_file_path(shard->file), err);
 	if (fd < 0)
 		return fd;
 	if (fstat(fd, &st) < 0 || st.st_ino != opened->st_ino || st.st_dev != opened->st_dev) {
 		close(fd);
 		return sft_fail(err, ESTALE, "was replaced while it was being opened; try again");
 	}
-	return keep(ov, fd, err);
+	return keep(s, fd, err);
 }
 
-int staging_lock_base(struct sft_overlay *ov, struct sft_error *err)
+int staging_lock_base(struct staging *s, const struct sft_checkpoint *base, struct sft_error *err)
 {
-	const bool is_directory = sft_checkpoint_is_directory(ov->base);
-	int r = is_directory ? staging_lock(ov, sft_checkpoint_path(ov->base), err) : 0;
+	const bool is_directory = sft_checkpoint_is_directory(base);
+	int r = is_directory ? staging_lock(s, sft_checkpoint_path(base), err) : 0;
 
-	for (size_t i = 0; r == 0 && i < sft_checkpoint_shards(ov->base); i++) {
-		const struct sft_shard *shard = sft_checkpoint_shard(ov->base, i);
+	for (size_t i = 0; r == 0 && i < sft_checkpoint_shards(base); i++) {
+		const struct sft_shard *shard = sft_checkpoint_shard(base, i);
 
 		if (!shard->file)
 			continue;
-		r = lock_shard(ov, shard, err);
+		r = lock_shard(s, shard, err);
 		if (r < 0 && is_directory)
 			sft_wrap(err, "%s", shard->name);
 	}
 	return r;
 }
 
-void staging_lock_again(struct sft_overlay *ov)
+void staging_lock_again(struct staging *s, const struct sft_checkpoint *base)
 {
 	size_t kept = 0;
 
-	if (sft_checkpoint_is_directory(ov->base))
-		(void)staging_lock(ov, sft_checkpoint_path(ov->base), NULL);
-	for (size_t i = 0; i < sft_checkpoint_shards(ov->base); i++) {
-		const struct sft_file *file = sft_checkpoint_shard(ov->base, i)->file;
+	if (sft_checkpoint_is_directory(base))
+		(void)staging_lock(s, sft_checkpoint_path(base), NULL);
+	for (size_t i = 0; i < sft_checkpoint_shards(base); i++) {
+		const struct sft_file *file = sft_checkpoint_shard(base, i)->file;
 
 		if (file)
-			(void)staging_lock(ov, sft_file_path(file), NULL);
+			(void)staging_lock(s, sft_file_path(file), NULL);
 	}
-	for (size_t i = 0; i < ov->lock_count; i++) {
+	for (size_t i = 0; i < s->lock_count; i++) {
 		struct stat st;
 
-		if (fstat(ov->locks[i], &st) == 0 && st.st_nlink == 0)
-			close(ov->locks[i]);
+		if (fstat(s->locks[i], &st) == 0 && st.st_nlink == 0)
+			close(s->locks[i]);
 		else
-			ov->locks[kept++] = ov->locks[i];
+			s->locks[kept++] = s->locks[i];
 	}
-	ov->lock_count = kept;
+	s->lock_count = kept;
 }
 
-void staging_unlock(struct sft_overlay *ov)
+void staging_unlock(struct staging *s)
 {
-	for (size_t i = 0; i < ov->lock_count; i++)
-		close(ov->locks[i]);
-	free(ov->locks);
-	ov->locks = NULL;
-	ov->lock_count = 0;
+	for (size_t i = 0; i < s->lock_count; i++)
+		close(s->locks[i]);
+	free(s->locks);
+	s->locks = NULL;
+	s->lock_count = 0;
 }

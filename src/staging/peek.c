@@ -1,4 +1,5 @@
 /* peek.c - are edits staged, and where: without locking or changing anything */
+#include "path.h"
 #include "staging.h"
 
 #include <errno.h>
@@ -103,7 +104,7 @@ static int find_places(const char *source, const char *staging, struct places *p
 	if (r < 0)
 		return r;
 	if (staging && !staging_same_place(staging, p->home)) {
-		p->named = staging_absolute(staging);
+		p->named = path_absolute(staging);
 		if (!p->named)
 			return -ENOMEM;
 	}
@@ -208,9 +209,9 @@ static bool has_shard(int dir, const char *path, const char *name)
 	return found;
 }
 
-int staging_refuse_whole(const struct sft_overlay *ov, const char *path, struct sft_error *err)
+int staging_refuse_whole(const struct staging *s, const char *path, struct sft_error *err)
 {
-	char *directory = io_dirname(path);
+	char *directory = path_dirname(path);
 	struct places p = { 0 };
 	int r = 0;
 
@@ -224,7 +225,7 @@ int staging_refuse_whole(const struct sft_overlay *ov, const char *path, struct 
 
 		if (dir == -EPERM && has_journal(paths[i]))
 			r = sft_fail(err, EPERM, "%s", e.msg);
-		else if (dir >= 0 && !claim_is(&ov->claim, paths[i]) &&
+		else if (dir >= 0 && !claim_is(&s->claim, paths[i]) &&
 			 has_shard(dir, paths[i], strrchr(path, '/') + 1))
 			r = sft_fail(err, EEXIST,
 				     "edits of %s, which it is a shard of, are staged in %s: "
@@ -287,23 +288,23 @@ static bool same_file(const char *a, const char *b)
 	return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-int staging_refuse_foreign(const struct sft_overlay *ov, struct sft_error *err)
+int staging_refuse_foreign(const struct staging *s, struct sft_error *err)
 {
-	char *place = ov->home.path ? staging_resolve_parent(ov->claim.path) : NULL;
-	char *directory = place ? io_dirname(place) : NULL, *own = io_dirname(ov->source_path);
+	char *place = s->home.path ? path_resolve_parent(s->claim.path) : NULL;
+	char *directory = place ? path_dirname(place) : NULL, *own = path_dirname(s->source_path);
 	const char *name = place ? strrchr(place, '/') + 1 : "";
 	char *file = directory ? file_of(directory, name) : NULL;
 	struct stat st;
 	int r = 0;
 
-	if (file && !same_file(file, ov->source_path))
+	if (file && !same_file(file, s->source_path))
 		r = sft_fail(err, EEXIST, "staging=%s: is where edits of %s are staged",
-			     ov->claim.path, strrchr(file, '/') + 1);
+			     s->claim.path, strrchr(file, '/') + 1);
 	else if (directory && own && strcmp(name, ".safetensorfs") == 0 &&
-		 same_file(directory, own) && stat(ov->source_path, &st) == 0 &&
+		 same_file(directory, own) && stat(s->source_path, &st) == 0 &&
 		 !S_ISDIR(st.st_mode))
 		r = sft_fail(err, EEXIST, "staging=%s: is where edits of the directory are staged",
-			     ov->claim.path);
+			     s->claim.path);
 	free(file);
 	free(own);
 	free(directory);

@@ -9,7 +9,8 @@
  * So one writer at a time holds for source and output, whatever the staging is, and edits that are
  * staged in one place are not overtaken by others in another.
  */
-#include "overlay_state.h"
+#include "io.h"
+#include "path.h"
 #include "staging.h"
 
 #include <errno.h>
@@ -25,54 +26,19 @@
 
 /* ---- where ---- */
 
-char *staging_absolute(const char *path)
-{
-	char cwd[PATH_MAX], *out = NULL;
-
-	if (path[0] == '/')
-		return strdup(path);
-	if (!getcwd(cwd, sizeof(cwd)) || asprintf(&out, "%s/%s", cwd, path) < 0)
-		return NULL;
-	return out;
-}
-
-static bool ends_with(const char *s, const char *suffix)
-{
-	size_t n = strlen(s), m = strlen(suffix);
-
-	return n >= m && strcmp(s + n - m, suffix) == 0;
-}
-
-char *staging_resolve_parent(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-	char *parent = io_dirname(path), *real = parent ? realpath(parent, NULL) : NULL;
-	char *out = NULL;
-
-	if (real &&
-	    asprintf(&out, "%s/%s", strcmp(real, "/") ? real : "", slash ? slash + 1 : path) < 0)
-		out = NULL;
-	free(real);
-	free(parent);
-	return out;
-}
-
 /* The source resolved; for an index.json the directory that it is in, not the one it links to. */
 static char *resolve_source(const char *source, bool *is_directory)
 {
 	struct stat st;
-	char *parent, *out;
+	char *out;
 
 	*is_directory = stat(source, &st) == 0 && S_ISDIR(st.st_mode);
-	if (!*is_directory && ends_with(source, INDEX_SUFFIX)) {
+	if (!*is_directory && path_ends_with(source, INDEX_SUFFIX)) {
 		*is_directory = true;
-		parent = io_dirname(source);
-		out = parent ? realpath(parent, NULL) : NULL;
-		free(parent);
-		return out;
+		return path_resolve_dirname(source);
 	}
 	out = realpath(source, NULL);
-	return out || errno != ENOENT ? out : staging_resolve_parent(source);
+	return out || errno != ENOENT ? out : path_resolve_parent(source);
 }
 
 /* The default place of a resolved file or directory. Malloced, or NULL. */
@@ -117,7 +83,7 @@ static int write_marker(const struct claim *home, const char *path, struct sft_e
 	if (same)
 		return 0;
 	int fd = trust_openat(home->dir, home->path, STAGING_MARKER, O_RDWR | O_CREAT, err), r;
-	char *parent = io_dirname(home->path);
+	char *parent = path_dirname(home->path);
 
 	r = fd < 0 ? fd : io_ftruncate(fd, 0);
 	if (r == 0)
@@ -188,28 +154,28 @@ static bool is_optional(const struct claim *c, int r)
 }
 
 /* The source's default place, for one whose edits are staged in another. */
-static int claim_home(struct sft_overlay *ov, unsigned make, struct sft_error *err)
+static int claim_home(struct staging *s, unsigned make, struct sft_error *err)
 {
 	struct sft_error e = { 0 };
-	int r = claim_take(&ov->home, CLAIM_DEFAULT | make, &e);
+	int r = claim_take(&s->home, CLAIM_DEFAULT | make, &e);
 
 	if (r < 0)
-		return is_optional(&ov->home, r) ? 0 : sft_fail(err, -r, "%s", e.msg);
-	if (ov->home.dir < 0)
+		return is_optional(&s->home, r) ? 0 : sft_fail(err, -r, "%s", e.msg);
+	if (s->home.dir < 0)
 		return 0;
-	r = staging_look_in(ov->home.dir, ov->home.path, true, ov->source_path, err);
+	r = staging_look_in(s->home.dir, s->home.path, true, s->source_path, err);
 	if (r > 0)
 		return sft_fail(err, EEXIST,
 				"edits of it are staged in %s: without staging= they are resumed, "
 				"committed or dropped",
-				ov->home.path);
-	return r < 0 ? r : refuse_marker(&ov->home, ov->claim.path, ov->source_path, err);
+				s->home.path);
+	return r < 0 ? r : refuse_marker(&s->home, s->claim.path, s->source_path, err);
 }
 
 /* A directory that the user has named may be in use for another source. */
-static int in_use(const struct sft_overlay *ov, struct sft_error *err)
+static int in_use(const struct staging *s, struct sft_error *err)
 {
-	const char *path = ov->claim.path;
+	const char *path = s->claim.path;
 	struct journal_summary sum = { 0 };
 	int dir = trust_open_dir(path, true, NULL), journal = -1, lock = -1;
 	struct holder h;
@@ -234,39 +200,39 @@ static int in_use(const struct sft_overlay *ov, struct sft_error *err)
 }
 
 /* The named directory. Once the source is locked, nobody else can have it. */
-static int claim_elsewhere(struct sft_overlay *ov, unsigned make, struct sft_error *err)
+static int claim_elsewhere(struct staging *s, unsigned make, struct sft_error *err)
 {
 	struct sft_error e = { 0 };
-	int r = ov->home.dir < 0 ? claim_home(ov, make, err) : 0;
+	int r = s->home.dir < 0 ? claim_home(s, make, err) : 0;
 
-	if (r == 0 && ov->lock_count == 0)
-		r = staging_check_source(ov->source_path, err);
-	if (r == 0 && ov->claim.dir < 0) {
-		r = claim_take(&ov->claim, make, &e);
+	if (r == 0 && s->lock_count == 0)
+		r = staging_check_source(s->source_path, err);
+	if (r == 0 && s->claim.dir < 0) {
+		r = claim_take(&s->claim, make, &e);
 		if (r < 0)
-			r = r == -EBUSY ? in_use(ov, err) : sft_fail(err, -r, "%s", e.msg);
+			r = r == -EBUSY ? in_use(s, err) : sft_fail(err, -r, "%s", e.msg);
 	}
-	if (r == 0 && make && ov->home.dir >= 0)
-		r = write_marker(&ov->home, ov->claim.path, err);
+	if (r == 0 && make && s->home.dir >= 0)
+		r = write_marker(&s->home, s->claim.path, err);
 	return r;
 }
 
-static int claim_default(struct sft_overlay *ov, unsigned make, struct sft_error *err)
+static int claim_default(struct staging *s, unsigned make, struct sft_error *err)
 {
-	int r = ov->lock_count == 0 ? staging_check_source(ov->source_path, err) : 0;
+	int r = s->lock_count == 0 ? staging_check_source(s->source_path, err) : 0;
 
-	if (r < 0 || ov->claim.dir >= 0)
+	if (r < 0 || s->claim.dir >= 0)
 		return r;
-	r = claim_take(&ov->claim, CLAIM_DEFAULT | make, err);
-	if (r == 0 && ov->claim.dir >= 0)
-		r = refuse_marker(&ov->claim, NULL, ov->source_path, err);
+	r = claim_take(&s->claim, CLAIM_DEFAULT | make, err);
+	if (r == 0 && s->claim.dir >= 0)
+		r = refuse_marker(&s->claim, NULL, s->source_path, err);
 	return r;
 }
 
 /* Whether two names are of one directory, which need not be there. */
 bool staging_same_place(const char *a, const char *b)
 {
-	char *x = staging_resolve_parent(a), *y = staging_resolve_parent(b);
+	char *x = path_resolve_parent(a), *y = path_resolve_parent(b);
 	struct stat s, t;
 	bool same = (x && y && strcmp(x, y) == 0) || (stat(a, &s) == 0 && stat(b, &t) == 0 &&
 						      s.st_dev == t.st_dev && s.st_ino == t.st_ino);
@@ -276,56 +242,55 @@ bool staging_same_place(const char *a, const char *b)
 	return same;
 }
 
-int staging_find(struct sft_overlay *ov, struct sft_error *err)
+int staging_find(struct staging *s, const char *source, const char *staging, struct sft_error *err)
 {
-	const char *staging = ov->options.staging;
 	char *home = NULL;
-	int r = staging_locate(ov->source, &ov->source_path, &home, err);
+	int r = staging_locate(source, &s->source_path, &home, err);
 
 	if (r < 0)
 		return r;
 	if (staging && !staging_same_place(staging, home)) {
-		ov->home.path = home;
-		ov->claim.path = staging_absolute(staging);
+		s->home.path = home;
+		s->claim.path = path_absolute(staging);
 	} else {
-		ov->claim.path = home;
+		s->claim.path = home;
 	}
-	ov->staging.path = ov->claim.path;
-	return ov->claim.path
+	s->path = s->claim.path;
+	return s->claim.path
 		       ? 0
 		       : sft_fail(err, ENOMEM, "no memory for the name of the staging directory");
 }
 
-int staging_claim(struct sft_overlay *ov, bool make, struct sft_error *err)
+int staging_claim(struct staging *s, bool make, struct sft_error *err)
 {
 	const unsigned how = make ? CLAIM_MAKE : 0;
-	const bool again = ov->claim.dir < 0;
-	int r = ov->home.path ? claim_elsewhere(ov, how, err) : claim_default(ov, how, err);
+	const bool again = s->claim.dir < 0;
+	int r = s->home.path ? claim_elsewhere(s, how, err) : claim_default(s, how, err);
 
-	ov->staging.dir = ov->claim.dir;
+	s->dir = s->claim.dir;
 	/* Somebody else has come and gone since it was looked for. */
-	if (r == 0 && make && again && staging_has_journal(ov))
+	if (r == 0 && make && again && staging_has_journal(s))
 		r = sft_fail(err, EBUSY, "was just edited by another process; try again");
 	return r;
 }
 
 /* ---- the output ---- */
 
-int staging_claim_output(struct sft_overlay *ov, const char *output, bool directory,
+int staging_claim_output(struct staging *s, const char *output, bool directory,
 			 struct sft_error *err)
 {
-	struct claim *c = &ov->target;
+	struct claim *c = &s->target;
 	struct sft_error e = { 0 };
-	char *path = directory ? realpath(output, NULL) : staging_resolve_parent(output);
+	char *path = directory ? realpath(output, NULL) : path_resolve_parent(output);
 	char *place = path ? default_place(path, directory) : NULL;
 	const bool missing = !path && errno == ENOENT;
 	int r = 0;
 
 	if (!place) {
 		r = missing ? 0 : sft_fail(err, ENOMEM, "output %s: %s", output, strerror(errno));
-	} else if (!claim_is(c, place) && !claim_is(&ov->claim, place) &&
-		   !claim_is(&ov->home, place)) {
-		staging_drop_output(ov);
+	} else if (!claim_is(c, place) && !claim_is(&s->claim, place) &&
+		   !claim_is(&s->home, place)) {
+		staging_drop_output(s);
 		c->path = place;
 		place = NULL;
 		r = claim_take(c, CLAIM_MAKE | CLAIM_DEFAULT, &e);
@@ -352,11 +317,11 @@ int staging_claim_output(struct sft_overlay *ov, const char *output, bool direct
 void staging_clear_output(const char *output, bool directory, uint64_t id)
 {
 	struct claim c = CLAIM_NONE;
-	char *path = directory ? realpath(output, NULL) : staging_resolve_parent(output);
-	char *dir = path && !directory ? io_dirname(path) : NULL;
+	char *path = directory ? realpath(output, NULL) : path_resolve_parent(output);
+	char *dir = path && !directory ? path_dirname(path) : NULL;
 
 	if (path)
-		commit_clean_directory(directory ? path : dir ? dir : path, id);
+		prepared_clean_directory(directory ? path : dir ? dir : path, id);
 	c.path = path ? default_place(path, directory) : NULL;
 	if (c.path && claim_take(&c, CLAIM_DEFAULT, NULL) == 0)
 		claim_remove(&c);
@@ -366,41 +331,41 @@ void staging_clear_output(const char *output, bool directory, uint64_t id)
 }
 
 /* What it holds may be edits of the output: then only the lock goes. */
-void staging_drop_output(struct sft_overlay *ov)
+void staging_drop_output(struct staging *s)
 {
-	claim_remove(&ov->target);
-	claim_free(&ov->target);
+	claim_remove(&s->target);
+	claim_free(&s->target);
 }
 
 /* ---- giving them up ---- */
 
-bool staging_has_journal(const struct sft_overlay *ov)
+bool staging_has_journal(const struct staging *s)
 {
-	return ov->claim.dir >= 0 &&
-	       faccessat(ov->claim.dir, "journal", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	return s->claim.dir >= 0 &&
+	       faccessat(s->claim.dir, "journal", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-void staging_forget_marker(const struct sft_overlay *ov)
+void staging_forget_marker(const struct staging *s)
 {
-	if (ov->home.dir >= 0)
-		(void)io_unlinkat(ov->home.dir, STAGING_MARKER, 0);
+	if (s->home.dir >= 0)
+		(void)io_unlinkat(s->home.dir, STAGING_MARKER, 0);
 }
 
-void staging_let_go(struct sft_overlay *ov)
+void staging_let_go(struct staging *s)
 {
-	const bool keep = staging_has_journal(ov);
+	const bool keep = staging_has_journal(s);
 
-	staging_close_files(&ov->staging);
-	staging_drop_output(ov);
+	staging_close_files(s);
+	staging_drop_output(s);
 	/* Where we were refused, the marker is another's. */
-	if (!keep && ov->claim.dir >= 0)
-		staging_forget_marker(ov);
+	if (!keep && s->claim.dir >= 0)
+		staging_forget_marker(s);
 	if (!keep) {
-		claim_remove(&ov->home);
-		claim_remove(&ov->claim);
+		claim_remove(&s->home);
+		claim_remove(&s->claim);
 	}
-	claim_free(&ov->claim);
-	claim_free(&ov->home);
-	ov->staging.path = NULL;
-	ov->staging.dir = -1;
+	claim_free(&s->claim);
+	claim_free(&s->home);
+	s->path = NULL;
+	s->dir = -1;
 }

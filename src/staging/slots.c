@@ -19,6 +19,8 @@
  *   journal is written anew first (staging.rewrite).
  */
 #include "slots.h"
+#include "io.h"
+#include "sft.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,10 +2,22 @@
 #ifndef SFT_SLOTS_H
 #define SFT_SLOTS_H
 
-#include "overlay.h"
+#include <stdbool.h>
+#include <stdint.h>
 
+#define SFT_BLOCK 65536u     /* bytes of a block and of a slot */
 #define SLOTS_MAX (1u << 28) /* 16 TiB of staged bytes */
 #define DISK_BLOCK 4096u     /* bytes of a slot that are written at least */
+
+/* All three have room for `cap` slots, and end <= cap, so that giving slots back cannot fail. */
+struct slots {
+	uint32_t end, cap;		  /* slots in the file */
+	uint32_t *unused, unused_count;	  /* may be written now */
+	uint32_t *pending, pending_count; /* free once the journal is durable */
+	uint8_t *fresh;			  /* a bit a slot: no synced record names it */
+	uint32_t virgin;		  /* slots from here on were never written: zeros */
+	uint32_t punched;		  /* the first so many of `unused` are holes already */
+};
 
 /*
  * Take `count` slots, in ascending order, into `out`: those given back first, then new ones at the

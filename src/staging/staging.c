@@ -8,8 +8,9 @@
  *   result        why the last commit failed: one line
  *   elsewhere     in a source's default place: which directory its edits are staged in
  */
-#include "overlay_state.h"
 #include "staging.h"
+#include "io.h"
+#include "slots.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -68,14 +69,13 @@ static int refuse_all(const struct staging *s, struct sft_error *err)
 	return 0;
 }
 
-int staging_refuse_strangers(const struct sft_overlay *ov, struct sft_error *err)
+int staging_refuse_strangers(const struct staging *s, struct sft_error *err)
 {
-	const struct staging *s = &ov->staging;
 	struct stat st;
 	bool blank;
 	int r;
 
-	if (ov->claim.own || ov->claim.known)
+	if (s->claim.own || s->claim.known)
 		return 0;
 	r = journal_may_be_ours(s->journal, &blank);
 	if (r < 0)
@@ -95,37 +95,35 @@ int staging_refuse_strangers(const struct sft_overlay *ov, struct sft_error *err
 }
 
 /* Open the two files, -ENOENT where no journal is there. */
-static int open_files(struct sft_overlay *ov, struct sft_error *err)
+static int open_files(struct staging *s, struct sft_error *err)
 {
-	struct staging *s = &ov->staging;
 	int r;
 
 	s->journal = trust_openat(s->dir, s->path, "journal", O_RDWR, err);
 	if (s->journal < 0)
 		return s->journal;
-	r = staging_refuse_strangers(ov, err);
+	r = staging_refuse_strangers(s, err);
 	if (r < 0)
 		return r;
 	s->blocks = trust_openat(s->dir, s->path, "blocks", O_RDWR | O_CREAT, err);
 	return s->blocks < 0 ? s->blocks : 0;
 }
 
-int staging_refuse_others(const struct sft_overlay *ov, const struct journal_summary *sum,
+int staging_refuse_others(const struct staging *s, const struct journal_summary *sum,
 			  struct sft_error *err)
 {
-	if (ov->home.path == NULL || !sum->source || identity_is_of(sum, ov->source_path))
+	if (s->home.path == NULL || !sum->source || identity_is_of(sum, s->source_path))
 		return 0;
-	return sft_fail(err, EEXIST, "%s holds the edits of %s, not of this source",
-			ov->staging.path, sum->source);
+	return sft_fail(err, EEXIST, "%s holds the edits of %s, not of this source", s->path,
+			sum->source);
 }
 
-int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *found,
+int staging_load(struct staging *s, struct journal_summary *sum, bool *found, struct notes *notes,
 		 struct sft_error *err)
 {
-	struct staging *s = &ov->staging;
 	struct sft_error reason = { 0 };
 	struct journal_line line;
-	int r = open_files(ov, err);
+	int r = open_files(s, err);
 
 	*found = false;
 	if (r < 0 && r != -ENOENT) {
@@ -135,7 +133,7 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 	if (r == 0)
 		r = journal_summarize(s->journal, sum, &reason);
 	if ((r == 0 && (sum->edits || sum->prepared)) || r == -EBADMSG) {
-		int others = staging_refuse_others(ov, sum, err);
+		int others = staging_refuse_others(s, sum, err);
 
 		if (others < 0) {
 			staging_close_files(s);
@@ -143,7 +141,7 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 		}
 	}
 	if ((r == 0 || r == -ENODATA) && journal_say_left_out(sum, &line))
-		overlay_note(ov, "%s", line.text);
+		notes_add(notes, "%s", line.text);
 	if (r == 0 && (sum->edits || sum->prepared)) {
 		s->id = sum->id;
 		*found = true;
@@ -153,7 +151,7 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 	if (r < 0 && r != -ENOENT && r != -ENODATA)
 		return sft_fail(err, -r, "staged edits in %s: %s", s->path, reason.msg);
 	journal_summary_free(sum);
-	if (r == -ENOENT && !ov->claim.own && !ov->claim.known) {
+	if (r == -ENOENT && !s->claim.own && !s->claim.known) {
 		r = refuse_all(s, err);
 		if (r < 0)
 			return r;
@@ -162,9 +160,8 @@ int staging_load(struct sft_overlay *ov, struct journal_summary *sum, bool *foun
 	return 0;
 }
 
-int staging_drop(struct sft_overlay *ov, struct sft_error *err)
+int staging_drop(struct staging *s, struct sft_error *err)
 {
-	struct staging *s = &ov->staging;
 	int r = io_unlinkat(s->dir, "journal", 0);
 
 	if (r == 0 || r == -ENOENT)
@@ -183,14 +180,8 @@ int staging_drop(struct sft_overlay *ov, struct sft_error *err)
 
 /* ---- the result ---- */
 
-void sft_overlay_set_result(struct sft_overlay *ov, const char *text)
+void staging_result(struct staging *s, const char *text)
 {
-	staging_result(ov, text);
-}
-
-void staging_result(struct sft_overlay *ov, const char *text)
-{
-	const struct staging *s = &ov->staging;
 	int fd = trust_openat(s->dir, s->path, "result", O_WRONLY | O_CREAT, NULL);
 
 	if (fd < 0)

@@ -5,6 +5,7 @@
  * later. Opening follows no link and waits for nothing, so that a FIFO is refused like anything
  * else that is no regular file.
  */
+#include "io.h"
 #include "staging.h"
 
 #include <errno.h>

@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "io.h"
+#include "blockmap.h"
 #include "hash.h"
 #include "slots.h"
 

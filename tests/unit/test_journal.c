@@ -2,7 +2,8 @@
 #include "overlay_fixture.h"
 
 #include "hash.h"
-#include "journal.h"
+#include "path.h"
+#include "sync.h"
 
 #define ONE "b F32 2 0102030405060708; a U8 3 aabbcc; @k=v"
 
@@ -94,7 +95,7 @@ static void record_free(struct recording *rec)
 /* Put the staging back as it was recorded, with this journal. */
 static void restore(const struct recording *rec, const void *journal, size_t len)
 {
-	char *dir = io_dirname(rec->journal_path);
+	char *dir = path_dirname(rec->journal_path);
 
 	(void)mkdir(dir, 0700);
 	free(dir);
@@ -445,7 +446,7 @@ static void test_a_large_state_survives_compaction(void **state)
 						   (uint64_t)i * 5 * SFT_BLOCK + 100, NULL),
 				 0);
 	}
-	assert_int_equal(journal_rewrite(ov, NULL), 0);
+	assert_int_equal(compact_journal(ov, NULL), 0);
 	sft_overlay_free(ov);
 	ov = overlay_open(p.source, NULL);
 	for (unsigned i = 0; i < 30000; i++) {

@@ -1,7 +1,7 @@
 /* test_journal_prepared.c - records of prepared commits: written, taken back, not believed */
 #include "overlay_fixture.h"
 
-#include "journal.h"
+#include "sync.h"
 
 #define ONE "b F32 2 0102030405060708; a U8 3 aabbcc; @k=v"
 
@@ -19,17 +19,17 @@ static char *describe_source(const char *source, struct sft_error *err)
 	return shows;
 }
 
-static struct commit_target target_of(const struct sft_overlay *ov)
+static struct prepared_target target_of(const struct sft_overlay *ov)
 {
-	return (struct commit_target){
+	return (struct prepared_target){
 		.name = strdup("m.safetensors"),
-		.temporary = commit_temporary_name("m.safetensors", ov->staging.id),
+		.temporary = prepared_temporary_name("m.safetensors", ov->staging.id),
 		.old = identity_of_file(sft_checkpoint_shard(ov->base, 0)->file),
 		.new = { .there = true, .size = 2, .ino = 7, .hash = 1 },
 	};
 }
 
-static void target_free(struct commit_target *t)
+static void target_free(struct prepared_target *t)
 {
 	free(t->name);
 	free(t->temporary);
@@ -39,14 +39,14 @@ static void test_a_commit_that_is_taken_back_is_none(void **state)
 {
 	struct overlay_place p = overlay_place(ONE, NULL);
 	struct sft_overlay *ov = overlay_open(p.source, NULL);
-	struct commit_target target = target_of(ov);
+	struct prepared_target target = target_of(ov);
 	struct journal_summary sum;
 	uint64_t end;
 	char *shows;
 	(void)state;
 
 	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
-	assert_int_equal(journal_prepared(ov, JOURNAL_PREPARED_REPLACE, &target, 1, &end, NULL), 0);
+	assert_int_equal(sync_prepared(ov, JOURNAL_PREPARED_REPLACE, &target, 1, &end, NULL), 0);
 	assert_int_equal(journal_summarize(ov->staging.journal, &sum, NULL), 0);
 	assert_true(sum.prepared);
 	assert_int_equal(sum.target_count, 1);
@@ -57,7 +57,7 @@ static void test_a_commit_that_is_taken_back_is_none(void **state)
 	assert_true(identity_same(&sum.targets[0].new, &target.new));
 	assert_int_equal(sum.targets[0].new.ino, 7);
 	journal_summary_free(&sum);
-	assert_int_equal(journal_take_back(ov, end, NULL), 0);
+	assert_int_equal(journal_take_back(&ov->staging, end, NULL), 0);
 	assert_int_equal(journal_summarize(ov->staging.journal, &sum, NULL), 0);
 	assert_false(sum.prepared);
 	assert_int_equal(sum.synced, end);
@@ -75,12 +75,12 @@ static void test_a_prepared_commit_without_its_files_is_void(void **state)
 {
 	struct overlay_place p = overlay_place(ONE, NULL);
 	struct sft_overlay *ov = overlay_open(p.source, NULL);
-	struct commit_target target = target_of(ov);
+	struct prepared_target target = target_of(ov);
 	uint64_t end;
 	(void)state;
 
 	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
-	assert_int_equal(journal_prepared(ov, JOURNAL_PREPARED_REPLACE, &target, 1, &end, NULL), 0);
+	assert_int_equal(sync_prepared(ov, JOURNAL_PREPARED_REPLACE, &target, 1, &end, NULL), 0);
 	sft_overlay_free(ov);
 	target_free(&target);
 	for (int i = 0; i < 2; i++) {
@@ -111,7 +111,7 @@ static void test_a_prepared_commit_names_files_beside_the_source_only(void **sta
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct overlay_place p = overlay_place(ONE, NULL);
 		struct sft_overlay *ov = overlay_open(p.source, NULL);
-		struct commit_target good = target_of(ov), bad = good;
+		struct prepared_target good = target_of(ov), bad = good;
 		const struct sft_overlay_options none = { 0 };
 		struct sft_error err = { 0 };
 		uint64_t end;
@@ -120,8 +120,8 @@ static void test_a_prepared_commit_names_files_beside_the_source_only(void **sta
 		if (cases[i].temporary)
 			bad.temporary = (char *)(uintptr_t)cases[i].temporary;
 		assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
-		assert_int_equal(
-			journal_prepared(ov, JOURNAL_PREPARED_REPLACE, &bad, 1, &end, NULL), 0);
+		assert_int_equal(sync_prepared(ov, JOURNAL_PREPARED_REPLACE, &bad, 1, &end, NULL),
+				 0);
 		sft_overlay_free(ov);
 		target_free(&good);
 		assert_int_equal(sft_overlay_open(p.source, &none, &ov, &err), -EBADMSG);

@@ -1,7 +1,7 @@
 /* test_overlay.c - what each edit does, at once, after a replay, and after a compaction */
 #include "overlay_fixture.h"
 
-#include "journal.h"
+#include "sync.h"
 
 /* ---- edits ---- */
 
@@ -117,7 +117,7 @@ static void test_each_edit_shows_what_it_did(void **state)
 		ov = overlay_open(p.source, &options);
 		check_overlay(ov, c, "replayed");
 		if (!c->clean)
-			assert_int_equal(journal_rewrite(ov, &err), 0);
+			assert_int_equal(compact_journal(ov, &err), 0);
 		check_overlay(ov, c, "compacted");
 		sft_overlay_free(ov);
 		ov = overlay_open(p.source, &options);

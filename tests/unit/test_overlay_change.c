@@ -1,6 +1,7 @@
 /* test_overlay_change.c - several changes as one step: all of them, or nothing */
 #include "faults.h"
 #include "journal.h"
+#include "path.h"
 #include "overlay_fixture.h"
 
 #define A "a U8 3 aabbcc"
@@ -213,7 +214,7 @@ static void test_a_journal_cut_within_a_step_has_nothing_of_it(void **state)
 		fixture_put(path, bytes, begin);
 		old = reopened(p.source);
 		for (uint64_t cut = begin; cut < end; cut++) {
-			char *dir = io_dirname(path);
+			char *dir = path_dirname(path);
 
 			(void)mkdir(dir, 0700);
 			free(dir);

@@ -4,7 +4,7 @@
  */
 #include "overlay_edits.h"
 
-#include "journal.h"
+#include "sync.h"
 
 static void test_random_edits_are_what_the_model_says(void **state)
 {
@@ -20,7 +20,7 @@ static void test_random_edits_are_what_the_model_says(void **state)
 		if (random_below(40) == 0)
 			assert_int_equal(sft_overlay_sync(ov, NULL), 0);
 		if (random_below(100) == 0 && ov->staging.journal >= 0)
-			assert_int_equal(journal_rewrite(ov, NULL), 0);
+			assert_int_equal(compact_journal(ov, NULL), 0);
 		if (random_below(20) == 0)
 			compare(&m, ov);
 		if (random_below(60) == 0)

@@ -1,7 +1,7 @@
 /* test_plan.c - headers as the reference writes them; the plan of a commit; the index.json */
 #include "edit_fixture.h"
 
-#include "overlay.h"
+#include "plan.h"
 
 /* ---- headers ---- */
 
@@ -56,14 +56,14 @@ static void test_header_is_what_the_reference_writes(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(header_cases) / sizeof(*header_cases); i++) {
 		const struct header_case *c = &header_cases[i];
-		struct plan_tensor tensors[4] = { 0 };
+		struct header_tensor tensors[4] = { 0 };
 		struct sft_pair pairs[2];
 		struct sft_metadata metadata = { .present = c->metadata, .pairs = pairs };
 		struct sft_buf out = { 0 };
 		struct sft_error err = { 0 };
 
 		for (size_t k = 0; k < c->count; k++)
-			tensors[k] = (struct plan_tensor){
+			tensors[k] = (struct header_tensor){
 				.name = c->tensors[k].name,
 				.name_len = (uint32_t)strlen(c->tensors[k].name),
 				.keys = "",
@@ -79,7 +79,9 @@ static void test_header_is_what_the_reference_writes(void **state)
 						   (uint32_t)strlen(p[1]) };
 		}
 		print_message("%s\n", c->name);
-		assert_int_equal(header_write(tensors, c->count, &metadata, &out, &err), 0);
+		assert_int_equal(
+			header_write(tensors, c->count, sizeof(*tensors), &metadata, &out, &err),
+			0);
 		const size_t length = strlen(c->json), padded = (length + 7) / 8 * 8;
 		assert_int_equal(sft_le64((unsigned char *)out.data), padded);
 		assert_int_equal(out.len, 8 + padded);
@@ -92,7 +94,7 @@ static void test_header_is_what_the_reference_writes(void **state)
 static void test_header_above_the_limit_is_refused_with_both_numbers(void **state)
 {
 	const size_t count = 40, length = 2500000;
-	struct plan_tensor *tensors = calloc(count, sizeof(*tensors));
+	struct header_tensor *tensors = calloc(count, sizeof(*tensors));
 	struct sft_metadata metadata = { 0 };
 	struct sft_buf out = { 0 };
 	struct sft_error err = { 0 };
@@ -102,12 +104,13 @@ static void test_header_above_the_limit_is_refused_with_both_numbers(void **stat
 	memset(names, 'n', count * length);
 	for (size_t i = 0; i < count; i++) {
 		names[i * length] = (char)('a' + i);
-		tensors[i] = (struct plan_tensor){ .name = names + i * length,
-						   .name_len = (uint32_t)length,
-						   .keys = "",
-						   .dtype = SFT_U8 };
+		tensors[i] = (struct header_tensor){ .name = names + i * length,
+						     .name_len = (uint32_t)length,
+						     .keys = "",
+						     .dtype = SFT_U8 };
 	}
-	assert_int_equal(header_write(tensors, count, &metadata, &out, &err), -EFBIG);
+	assert_int_equal(header_write(tensors, count, sizeof(*tensors), &metadata, &out, &err),
+			 -EFBIG);
 	assert_non_null(strstr(err.msg, "header of 40 tensors would have 100002"));
 	assert_non_null(strstr(err.msg, "at most 100000000"));
 	sft_buf_free(&out);
@@ -117,7 +120,7 @@ static void test_header_above_the_limit_is_refused_with_both_numbers(void **stat
 
 static void test_data_beyond_what_a_file_holds_is_refused(void **state)
 {
-	struct plan_tensor tensors[2] = {
+	struct header_tensor tensors[2] = {
 		{ .name = "a", .name_len = 1, .keys = "", .dtype = SFT_U8, .nbytes = 1ull << 62 },
 		{ .name = "b", .name_len = 1, .keys = "", .dtype = SFT_U8, .nbytes = 1ull << 62 },
 	};
@@ -126,7 +129,7 @@ static void test_data_beyond_what_a_file_holds_is_refused(void **state)
 	struct sft_error err = { 0 };
 	(void)state;
 
-	assert_int_equal(header_write(tensors, 2, &metadata, &out, &err), -EFBIG);
+	assert_int_equal(header_write(tensors, 2, sizeof(*tensors), &metadata, &out, &err), -EFBIG);
 	assert_non_null(strstr(err.msg, "tensor \"b\""));
 	sft_buf_free(&out);
 }
@@ -176,13 +179,13 @@ static void check_plan(const struct plan_case *c, const struct plan *plan)
 	assert_int_equal(s->header == NULL, c->same_layout);
 	assert_int_equal(plan->index_changed, !c->same_layout);
 	for (size_t i = 0; c->order && i < s->count; i++)
-		order[i] = s->tensors[i].name[0];
+		order[i] = s->tensors[i].h.name[0];
 	if (c->order)
 		assert_string_equal(order, c->order);
 	uint64_t end = 0;
 	for (size_t i = 0; c->order && i < s->count; i++) {
-		assert_int_equal(s->tensors[i].begin, end);
-		end += s->tensors[i].nbytes;
+		assert_int_equal(s->tensors[i].h.begin, end);
+		end += s->tensors[i].h.nbytes;
 	}
 	if (c->order)
 		assert_int_equal(s->file_size, s->header_length + end);

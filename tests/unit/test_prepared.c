@@ -6,8 +6,7 @@
  */
 #include "overlay_fixture.h"
 
-#include "journal.h"
-#include "staging.h"
+#include "commit.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -134,15 +133,16 @@ static void cut_last_frame(const char *source)
 /* Of two targets: `o` the old file is there, `v` with another time, `n` the new one, `u` with
  * another time, `e` one that is either, `x` another, `-` none; and its temporary: `t`, another
  * file: `x`, or none: `-`. */
-static void make_target(struct commit_target *t, const char *dir, const char *name, const char *is)
+static void make_target(struct prepared_target *t, const char *dir, const char *name,
+			const char *is)
 {
 	char *path = fixture_join(dir, name), *temporary;
 	static const struct timespec past[2] = { { 1, 0 }, { 1, 0 } };
 	const bool alike = is[0] == 'e', new = is[0] == 'n' || is[0] == 'u';
 
-	*t = (struct commit_target){ .text = true,
-				     .name = strdup(name),
-				     .temporary = commit_temporary_name(name, 1) };
+	*t = (struct prepared_target){ .text = true,
+				       .name = strdup(name),
+				       .temporary = prepared_temporary_name(name, 1) };
 	temporary = fixture_join(dir, t->temporary);
 	fixture_put(path, alike ? "new" : "older", alike ? 3 : 5);
 	assert_int_equal(identity_of_path(path, true, &t->old), 0);
@@ -197,8 +197,8 @@ static void test_a_prepared_commit_is_finished_or_void_or_refused(void **state)
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		char *dir = fixture_make_dir(), found[4] = "? ?";
-		const struct commit_places places = { dir, NULL };
-		struct commit_target *t = calloc(2, sizeof(*t));
+		const struct prepared_places places = { dir, NULL };
+		struct prepared_target *t = calloc(2, sizeof(*t));
 		struct sft_error err = { 0 };
 
 		print_message("%s\n", cases[i].state);
@@ -216,7 +216,7 @@ static void test_a_prepared_commit_is_finished_or_void_or_refused(void **state)
 			free(path);
 		}
 		assert_string_equal(found, cases[i].after);
-		commit_targets_free(t, 2);
+		prepared_free(t, 2);
 		fixture_remove_dir(dir);
 	}
 }
@@ -440,8 +440,8 @@ static void test_temporaries_of_the_staging_go_at_its_opening(void **state)
 	(void)state;
 
 	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
-	char *mine = commit_temporary_name("m.safetensors", ov->staging.id);
-	char *others = commit_temporary_name("m.safetensors", ov->staging.id ^ 1);
+	char *mine = prepared_temporary_name("m.safetensors", ov->staging.id);
+	char *others = prepared_temporary_name("m.safetensors", ov->staging.id ^ 1);
 	char *one = fixture_join(p.dir, mine), *two = fixture_join(p.dir, others);
 	sft_overlay_free(ov);
 	fixture_put(one, "half", 4);

@@ -389,7 +389,7 @@ static void test_the_reason_of_a_failed_commit_is_told_again(void **state)
 	(void)state;
 
 	assert_int_equal(fixture_edit(ov, "w a 0 11", NULL), 0);
-	staging_result(ov, "no\x1broom");
+	staging_result(&ov->staging, "no\x1broom");
 	sft_overlay_free(ov);
 	ov = overlay_open(p.source, NULL);
 	assert_string_equal(sft_overlay_note(ov, 1), "the last commit failed: no?room");

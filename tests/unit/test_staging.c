@@ -1,5 +1,6 @@
 /* test_staging.c - where edits are staged, and who may */
 #include "staging_fixture.h"
+#include "sync.h"
 
 #include <fcntl.h>
 #include <stdarg.h>
@@ -356,7 +357,7 @@ static void test_discard_says_what_was_being_written_into_the_source(void **stat
 		uint64_t end;
 		bool done =
 			fixture_edit(ov, "w a 0 11", NULL) == 0 &&
-			journal_prepared(ov, JOURNAL_PREPARED_INPLACE, NULL, 0, &end, NULL) == 0;
+			sync_prepared(ov, JOURNAL_PREPARED_INPLACE, NULL, 0, &end, NULL) == 0;
 
 		_exit(!done);
 	}

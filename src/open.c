@@ -104,11 +104,12 @@ static void note_resumed(struct sft_overlay *ov)
 	if (!sft_overlay_dirty(ov))
 		return;
 	sft_overlay_staged(ov, &tensors, &bytes);
-	notes_add(&ov->notes, "resuming edits staged in %s: %u tensor%s, %llu bytes",
-		  ov->staging.path, tensors, tensors == 1 ? "" : "s", (unsigned long long)bytes);
+	(void)notes_add(&ov->notes, "resuming edits staged in %s: %u tensor%s, %llu bytes",
+			ov->staging.path, tensors, tensors == 1 ? "" : "s",
+			(unsigned long long)bytes);
 	result = staging_read_result(&ov->staging);
 	if (result)
-		notes_add(&ov->notes, "the last commit failed: %s", result);
+		(void)notes_add(&ov->notes, "the last commit failed: %s", result);
 	free(result);
 }
 
@@ -148,7 +149,7 @@ static int resume(struct sft_overlay *ov, const struct journal_summary *sum, str
 /* The journal is done with. */
 static void forget_journal(struct sft_overlay *ov, struct journal_summary *sum, bool *found)
 {
-	notes_add(&ov->notes, "finished a commit that was interrupted");
+	(void)notes_add(&ov->notes, "finished a commit that was interrupted");
 	staging_clear(ov->staging.dir);
 	staging_close_files(&ov->staging);
 	journal_summary_free(sum);
@@ -248,9 +249,9 @@ static int finish_inplace(struct sft_overlay *ov, struct journal_summary *sum, b
 	if (r < 0)
 		return r;
 	forget_journal(ov, sum, found);
-	state_free(ov);
+	overlay_unload(ov);
 	r = open_base(ov, NULL, err);
-	return r == 0 ? state_load(ov, err) : r;
+	return r == 0 ? overlay_load(ov, err) : r;
 }
 
 /* What a commit will write may be a part, or have a part, that is edited by itself. */
@@ -299,7 +300,7 @@ static int open_overlay(struct sft_overlay *ov, struct journal_summary *sum, str
 		r = staging_claim_output(&ov->staging, ov->options.output,
 					 sft_checkpoint_is_directory(ov->base), err);
 	if (r == 0)
-		r = state_load(ov, err);
+		r = overlay_load(ov, err);
 	if (r == 0 && found)
 		r = resume(ov, sum, err);
 	if (r == 0 && found && sum->prepared && sum->kind == JOURNAL_PREPARED_INPLACE)
@@ -369,7 +370,7 @@ void sft_overlay_free(struct sft_overlay *ov)
 	if (!ov)
 		return;
 	tidy(ov);
-	state_free(ov);
+	overlay_unload(ov);
 	staging_unlock(&ov->staging);
 	sft_checkpoint_free(ov->next);
 	commit_prepared_free(ov->prepared);

@@ -24,7 +24,7 @@ static uint64_t mix(uint64_t sum, uint64_t word)
 	return sum ^ sum >> 29;
 }
 
-uint64_t bytes_hash(const void *bytes, size_t n, uint64_t seed)
+uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed)
 {
 	const unsigned char *p = bytes;
 	uint64_t lane[4], last = 0, sum = mix(seed, n);

@@ -6,6 +6,6 @@
 #include <stdint.h>
 
 /* 64 bits over n bytes, the same on every machine: it is in files. About 8 bytes a nanosecond. */
-uint64_t bytes_hash(const void *bytes, size_t n, uint64_t seed);
+uint64_t hash_bytes(const void *bytes, size_t n, uint64_t seed);
 
 #endif

@@ -1,25 +1,30 @@
 /* notes.c - lines to tell somebody, in order */
 #include "notes.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-void notes_add(struct notes *notes, const char *fmt, ...)
+int notes_add(struct notes *notes, const char *fmt, ...)
 {
-	char **grown = realloc(notes->lines, (notes->count + 1) * sizeof(char *));
-	char *line = NULL;
+	char *line = NULL, **grown;
 	va_list ap;
 	int n;
 
-	if (!grown)
-		return;
-	notes->lines = grown;
 	va_start(ap, fmt);
 	n = vasprintf(&line, fmt, ap);
 	va_end(ap);
-	if (n >= 0)
-		notes->lines[notes->count++] = line;
+	if (n < 0)
+		return -ENOMEM;
+	grown = realloc(notes->lines, (notes->count + 1) * sizeof(char *));
+	if (!grown) {
+		free(line);
+		return -ENOMEM;
+	}
+	notes->lines = grown;
+	notes->lines[notes->count++] = line;
+	return 0;
 }
 
 const char *notes_line(const struct notes *notes, size_t i)

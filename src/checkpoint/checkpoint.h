@@ -2,8 +2,11 @@
 #ifndef SFT_CHECKPOINT_H
 #define SFT_CHECKPOINT_H
 
+#include "notes.h"
 #include "sft.h"
 #include "weight_map.h"
+
+#include <errno.h>
 
 struct sft_checkpoint {
 	char *path;
@@ -18,16 +21,14 @@ struct sft_checkpoint {
 	size_t count;
 	uint64_t nbytes;
 	size_t settled; /* names in two shards, where the index says which */
-	char **warnings;
-	size_t warning_count;
+	struct notes warnings;
 };
 
 /* Records -ENOMEM and returns it. */
-int checkpoint_no_memory(struct sft_error *err);
-/* Add a warning. -ENOMEM. */
-int checkpoint_warn(struct sft_checkpoint *ck, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
-
+static inline int checkpoint_no_memory(struct sft_error *err)
+{
+	return sft_fail(err, ENOMEM, "no memory");
+}
 /* Make ck->tensors out of the opened shards. EBADMSG where two shards claim one name and nothing
  * settles it. */
 int checkpoint_merge(struct sft_checkpoint *ck, const struct weight_map *map,

@@ -76,8 +76,8 @@ static int settle(struct sft_checkpoint *ck, const struct weight_map *map, size_
 				"tensor %s is in two files, %s and %s, and the index says neither",
 				q.text, ck->names[a->shard], ck->names[b->shard]);
 	if (ck->settled++ == 0 &&
-	    checkpoint_warn(ck, "tensor %s is in two files, %s and %s; the index says %s", q.text,
-			    ck->names[a->shard], ck->names[b->shard], map->files[e->file]) < 0)
+	    notes_add(&ck->warnings, "tensor %s is in two files, %s and %s; the index says %s",
+		      q.text, ck->names[a->shard], ck->names[b->shard], map->files[e->file]) < 0)
 		return checkpoint_no_memory(err);
 	return 0;
 }
@@ -100,7 +100,8 @@ static int settle_all(struct sft_checkpoint *ck, const struct weight_map *map,
 	}
 	ck->count = kept;
 	if (ck->settled > 1 &&
-	    checkpoint_warn(ck, "and %zu more tensors are in two files each", ck->settled - 1) < 0)
+	    notes_add(&ck->warnings, "and %zu more tensors are in two files each",
+		      ck->settled - 1) < 0)
 		return checkpoint_no_memory(err);
 	return 0;
 }
@@ -123,10 +124,10 @@ static int warn_difference(struct sft_checkpoint *ck, const struct difference *d
 {
 	int r = 0;
 	if (d->count == 1)
-		r = checkpoint_warn(ck, "tensor %s %s", d->first.text, what);
+		r = notes_add(&ck->warnings, "tensor %s %s", d->first.text, what);
 	else if (d->count > 1)
-		r = checkpoint_warn(ck, "tensor %s and %zu more: each %s", d->first.text,
-				    d->count - 1, what);
+		r = notes_add(&ck->warnings, "tensor %s and %zu more: each %s", d->first.text,
+			      d->count - 1, what);
 	return r < 0 ? checkpoint_no_memory(err) : 0;
 }
 

@@ -1,15 +1,16 @@
 /*
  * commit.h - what the files of the commit share: commit.c calls the others, which call nobody here
  *
- *   commit.c             the steps and their order; what happens where one of them fails
- *   refuse.c      what has to hold before anything is written
- *   targets.c      which files are written, where, and whether they may be
- *   new_file.c       a planned shard into its temporary, and the reading back of it
- *   attributes.c  mode, owner and extended attributes
- *   prepared.c    what has become of the files of a prepared commit
- *   finish.c      what follows the PREPARED record: renames, or the application in place
- *   inplace.c            staged bytes into the source itself
- *   inplace_room.c       and room for them, where it has holes
+ *   commit.c        the steps and their order; what happens if one of them fails
+ *   refuse.c        what has to hold before anything is written
+ *   target_check.c  the same, as far as it is known when an overlay is opened
+ *   targets.c       which files are written, where, and whether they may be
+ *   new_file.c      a planned shard into its temporary, and the reading back of it
+ *   attributes.c    mode, owner and extended attributes
+ *   roll_forward.c  the renames of a prepared commit (staging/prepared.c says what has become of
+ * them) finish.c        what follows the PREPARED record: renames, or the application in place
+ *   inplace.c       staged bytes into the source itself
+ *   inplace_room.c  and room for them, if it has holes
  */
 #ifndef SFT_COMMIT_H
 #define SFT_COMMIT_H

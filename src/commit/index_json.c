@@ -8,7 +8,6 @@
  * unlisted.
  */
 #include "index_totals.h"
-#include "plan.h"
 #include "sort.h"
 #include "weight_map.h"
 
@@ -296,11 +295,11 @@ static int write_token(const struct writer *w, unsigned token, const struct inde
 		       const struct index_totals *now, struct sft_buf *out, struct sft_error *err)
 {
 	if (token == w->total_size)
-		return index_total_write(&w->json, token, before->bytes, now->bytes,
-					 !shards_missing(w->ov->base), out, err);
+		return index_totals_write(&w->json, token, before->bytes, now->bytes,
+					  !shards_missing(w->ov->base), out, err);
 	if (token == w->total_parameters)
-		return index_total_write(&w->json, token, before->elements, now->elements, false,
-					 out, err);
+		return index_totals_write(&w->json, token, before->elements, now->elements, false,
+					  out, err);
 	write_map(w, out);
 	return 0;
 }
@@ -380,8 +379,8 @@ static int read_index(struct writer *w, const char *path, struct sft_error *err)
 	return 0;
 }
 
-int index_write(const struct sft_overlay *ov, const struct plan *plan, struct sft_buf *out,
-		struct sft_error *err)
+int index_json_write(const struct sft_overlay *ov, const struct plan *plan, struct sft_buf *out,
+		     struct sft_error *err)
 {
 	const char *path = sft_checkpoint_index_path(ov->base);
 	struct writer w = { .ov = ov, .plan = plan };

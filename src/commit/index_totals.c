@@ -1,7 +1,6 @@
 /* index_totals.c - the sums that an index.json has in its `metadata` */
 #include "index_totals.h"
 #include "num.h"
-#include "plan.h"
 
 #include <errno.h>
 #include <string.h>
@@ -71,8 +70,8 @@ static bool read_whole(const struct sft_json *j, unsigned token, uint64_t *value
 	return true;
 }
 
-int index_total_write(const struct sft_json *j, unsigned token, uint64_t before, uint64_t now,
-		      bool exact, struct sft_buf *out, struct sft_error *err)
+int index_totals_write(const struct sft_json *j, unsigned token, uint64_t before, uint64_t now,
+		       bool exact, struct sft_buf *out, struct sft_error *err)
 {
 	const jsmntok_t *t = &j->tokens[token];
 	const char *fraction;

@@ -20,7 +20,7 @@ bool index_totals_after(const struct plan *plan, struct index_totals *sum);
  * seen here: tensors of missing shards, or a packed element as several. A float that is whole
  * (`5.0`) stays a float; what is no whole number stays as it is. EFBIG.
  */
-int index_total_write(const struct sft_json *j, unsigned token, uint64_t before, uint64_t now,
-		      bool exact, struct sft_buf *out, struct sft_error *err);
+int index_totals_write(const struct sft_json *j, unsigned token, uint64_t before, uint64_t now,
+		       bool exact, struct sft_buf *out, struct sft_error *err);
 
 #endif

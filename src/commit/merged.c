@@ -288,7 +288,7 @@ size_t sft_merged_regions(const struct sft_merged *m, uint64_t offset, uint64_t 
 	struct sft_region next;
 
 	while (offset < end && region_at(m, i, offset, end, &next)) {
-		if (n && region_goes_on(&regions[n - 1], &next))
+		if (n && plan_region_goes_on(&regions[n - 1], &next))
 			regions[n - 1].length += next.length;
 		else if (n == max)
 			break;

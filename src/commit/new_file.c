@@ -57,7 +57,7 @@ static int push(struct walk *w, const struct sft_region *region, uint64_t out,
 	const struct sft_region last = { p->kind, p->file, p->in, p->length };
 	int r = 0;
 
-	if (p->length && region_goes_on(&last, region)) {
+	if (p->length && plan_region_goes_on(&last, region)) {
 		p->length += region->length;
 		return 0;
 	}

@@ -53,7 +53,7 @@ size_t plan_regions(const struct sft_checkpoint *ck, const struct sft_overlay *o
 		    const struct sft_tensor *committed, uint64_t offset, uint64_t length,
 		    struct sft_region *regions, size_t max);
 /* Whether b goes on where a ends, in what they come from. */
-static inline bool region_goes_on(const struct sft_region *a, const struct sft_region *b)
+static inline bool plan_region_goes_on(const struct sft_region *a, const struct sft_region *b)
 {
 	return a->kind == b->kind && (a->kind == SFT_REGION_ZERO ||
 				      (a->file == b->file && a->offset + a->length == b->offset));
@@ -61,7 +61,7 @@ static inline bool region_goes_on(const struct sft_region *a, const struct sft_r
 
 /* index_json.c: the text of the new index.json: the old one with weight_map, total_size and
  * total_parameters brought up to date and everything else kept. */
-int index_write(const struct sft_overlay *ov, const struct plan *plan, struct sft_buf *out,
-		struct sft_error *err);
+int index_json_write(const struct sft_overlay *ov, const struct plan *plan, struct sft_buf *out,
+		     struct sft_error *err);
 
 #endif

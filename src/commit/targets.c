@@ -239,7 +239,7 @@ static int add_index(struct commit_job *job, const char *output, struct sft_erro
 
 	if (!index || (!job->plan.index_changed && !output))
 		return 0;
-	r = index_write(job->ov, &job->plan, &f.text, err);
+	r = index_json_write(job->ov, &job->plan, &f.text, err);
 	if (r < 0) {
 		sft_buf_free(&f.text);
 		return r;

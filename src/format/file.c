@@ -86,7 +86,7 @@ static int read_header(struct sft_file *file, uint32_t shard, struct sft_error *
 	if (r == 0)
 		r = sft_header_parse(json, n, size - 8 - n, shard, &file->index, err);
 	if (r == 0)
-		file->header_hash = bytes_hash(json, n, bytes_hash(length, sizeof(length), 0));
+		file->header_hash = hash_bytes(json, n, hash_bytes(length, sizeof(length), 0));
 	free(json);
 	file->data_offset = 8 + n;
 	return r;
@@ -164,7 +164,7 @@ int sft_file_open_fd(int fd, const char *path, uint32_t shard, struct sft_file *
 	}
 	r = read_header(file, shard, err);
 	if (r == -EBADMSG)
-		hint_file(file->fd, err);
+		hints_of_file(file->fd, err);
 	if (r < 0)
 		goto out;
 	r = map_file(file, err);

@@ -8,7 +8,7 @@
  * and sft_file_path() say. */
 int sft_file_open_fd(int fd, const char *path, uint32_t shard, struct sft_file **out,
 		     struct sft_error *err);
-/* bytes_hash() over the 8 bytes of length and the JSON, one seeded with the other. */
+/* hash_bytes() over the 8 bytes of length and the JSON, one seeded with the other. */
 uint64_t sft_file_header_hash(const struct sft_file *file);
 
 #endif

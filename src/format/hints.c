@@ -62,7 +62,7 @@ static const char *find_hint(int fd)
 	return NULL;
 }
 
-void hint_file(int fd, struct sft_error *err)
+void hints_of_file(int fd, struct sft_error *err)
 {
 	const char *hint = find_hint(fd);
 	if (hint)
@@ -101,7 +101,7 @@ static void hint_other_format(const char *path, const char *name, struct sft_err
 	free(whole);
 }
 
-void hint_directory(const char *path, struct sft_error *err)
+void hints_of_directory(const char *path, struct sft_error *err)
 {
 	struct dirent **entries = NULL;
 	struct stat st;

@@ -6,8 +6,8 @@
 
 /* After a failure: where the first bytes of an open file are those of another format, say so
  * behind the message. What begins like a header is taken for a broken one. */
-void hint_file(int fd, struct sft_error *err);
+void hints_of_file(int fd, struct sft_error *err);
 /* The same for a directory in which there is nothing to open. */
-void hint_directory(const char *path, struct sft_error *err);
+void hints_of_directory(const char *path, struct sft_error *err);
 
 #endif

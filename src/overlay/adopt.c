@@ -75,7 +75,7 @@ static bool adopt_entry(struct sft_overlay *ov, const struct sft_checkpoint *old
 		e->pub.committed = NULL;
 		e->pub.shard = shard;
 	} else if (e->pub.live) {
-		uint32_t i = state_committed(ov, shard, e->pub.name, e->pub.name_len);
+		uint32_t i = overlay_committed(ov, shard, e->pub.name, e->pub.name_len);
 
 		if (i != SFT_NO_ID)
 			rebase(ov, e, sft_checkpoint_at(ov->base, i));
@@ -84,7 +84,7 @@ static bool adopt_entry(struct sft_overlay *ov, const struct sft_checkpoint *old
 	} else {
 		forget(ov, e);
 	}
-	state_refresh(ov, e);
+	overlay_refresh(ov, e);
 	return keep;
 }
 
@@ -137,15 +137,16 @@ static bool add_unknown(struct sft_overlay *ov)
 		const struct sft_tensor *t = sft_checkpoint_at(ov->base, i);
 		struct overlay_entry *e;
 
-		if (names_find(ov, t->shard, false, t->name, t->name_len) != SFT_NO_ID)
+		if (by_name_find(ov, t->shard, false, t->name, t->name_len) != SFT_NO_ID)
 			continue;
-		e = state_reserve(ov, 1) < 0 ? NULL
-					     : entry_new(t->name, t->name_len, false, t->shard);
+		e = overlay_reserve(ov, 1) < 0
+			    ? NULL
+			    : overlay_entry_new(t->name, t->name_len, false, t->shard);
 		if (!e)
 			return false;
 		apply_create(ov, e, SFT_NO_ID);
 		rebase(ov, e, t);
-		state_refresh(ov, e);
+		overlay_refresh(ov, e);
 	}
 	return true;
 }
@@ -195,7 +196,7 @@ static void rebuild_names(struct sft_overlay *ov)
 	ov->by_name_used = 0;
 	for (uint32_t id = 0; id < ov->count; id++) {
 		if (ov->entries[id]->pub.live)
-			names_add(ov, id);
+			by_name_add(ov, id);
 	}
 }
 
@@ -240,7 +241,7 @@ void sft_overlay_adopt(struct sft_overlay *ov)
 	/* What was committed is what was shown, unless a file has come to the directory. */
 	if (sft_checkpoint_shards(ov->base) != sft_checkpoint_shards(old))
 		ov->generation++;
-	/* Becoming scratch has made the room (state_reserve_retired). */
+	/* Becoming scratch has made the room (overlay_reserve_retired). */
 	if (keep)
 		ov->retired[ov->retired_count++] = old;
 	else

@@ -29,9 +29,9 @@ uint32_t apply_create(struct sft_overlay *ov, struct overlay_entry *e, uint32_t 
 
 	e->journal_id = journal_id;
 	ov->entries[id] = e;
-	names_add(ov, id);
-	state_resolve(ov, e);
-	state_refresh(ov, e);
+	by_name_add(ov, id);
+	overlay_resolve(ov, e);
+	overlay_refresh(ov, e);
 	count_change(ov, e);
 	return id;
 }
@@ -88,13 +88,13 @@ void apply_data(struct sft_overlay *ov, struct overlay_entry *e, uint64_t length
 		if (had)
 			slots_release(&ov->slots, old);
 	}
-	state_refresh(ov, e);
+	overlay_refresh(ov, e);
 }
 
 void apply_length(struct sft_overlay *ov, struct overlay_entry *e, uint64_t length)
 {
 	set_length(ov, e, length);
-	state_refresh(ov, e);
+	overlay_refresh(ov, e);
 }
 
 void apply_declare(struct sft_overlay *ov, struct overlay_entry *e, uint8_t dtype, uint64_t *shape,
@@ -105,7 +105,7 @@ void apply_declare(struct sft_overlay *ov, struct overlay_entry *e, uint8_t dtyp
 	e->has_declared = true;
 	e->pub.dtype = dtype;
 	e->pub.rank = rank;
-	state_refresh(ov, e);
+	overlay_refresh(ov, e);
 	count_change(ov, e);
 }
 
@@ -115,7 +115,7 @@ void apply_remove(struct sft_overlay *ov, uint32_t id)
 	const struct sft_tensor *c = e->pub.committed;
 
 	count_change(ov, e);
-	names_remove(ov, id);
+	by_name_remove(ov, id);
 	apply_drop_blocks(ov, e, 0);
 	blockmap_free(&e->blocks);
 	free(e->own_name);
@@ -128,7 +128,7 @@ void apply_remove(struct sft_overlay *ov, uint32_t id)
 	e->pub.nbytes = e->base_length = 0;
 	e->base = NULL;
 	e->like = c;
-	state_refresh(ov, e);
+	overlay_refresh(ov, e);
 }
 
 void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, bool scratch,
@@ -137,13 +137,13 @@ void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, b
 	struct overlay_entry *e = ov->entries[id];
 	const struct sft_tensor *c = e->pub.committed;
 
-	names_remove(ov, id);
+	by_name_remove(ov, id);
 	free(e->own_name);
 	e->own_name = name;
 	e->pub.name = name;
 	e->pub.name_len = (uint32_t)len;
 	/* A scratch file keeps its own: it may outlive the committed tensor. */
-	if (c && !scratch && entry_name_is(e, c->name, c->name_len)) {
+	if (c && !scratch && overlay_entry_is(e, c->name, c->name_len)) {
 		free(name);
 		e->own_name = NULL;
 		e->pub.name = c->name;
@@ -152,9 +152,9 @@ void apply_rename(struct sft_overlay *ov, uint32_t id, char *name, size_t len, b
 	e->pub.scratch = scratch;
 	count_change(ov, e);
 	e->pub.shard = shard;
-	names_add(ov, id);
-	state_resolve(ov, e);
-	state_refresh(ov, e);
+	by_name_add(ov, id);
+	overlay_resolve(ov, e);
+	overlay_refresh(ov, e);
 }
 
 void apply_metadata(struct sft_overlay *ov, uint32_t shard, struct sft_metadata *metadata)

@@ -18,8 +18,8 @@ static uint32_t key_shard(const struct sft_overlay *ov, uint32_t shard, bool scr
 	return ov->options.flags & SFT_SAME_NAMES && !scratch ? shard : 0;
 }
 
-uint32_t names_hash(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
-		    size_t len)
+uint32_t by_name_hash(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
+		      size_t len)
 {
 	uint64_t h = siphash13(ov->hash_key, name, len);
 
@@ -46,7 +46,7 @@ static void put(struct sft_overlay *ov, uint32_t id)
 	ov->by_name[i] = id;
 }
 
-int names_reserve(struct sft_overlay *ov, uint32_t more)
+int by_name_reserve(struct sft_overlay *ov, uint32_t more)
 {
 	uint64_t need = (uint64_t)ov->by_name_used + more, capacity = ov->by_name_capacity;
 	uint32_t *old = ov->by_name, old_capacity = ov->by_name_capacity;
@@ -74,16 +74,16 @@ int names_reserve(struct sft_overlay *ov, uint32_t more)
 	return 0;
 }
 
-void names_add(struct sft_overlay *ov, uint32_t id)
+void by_name_add(struct sft_overlay *ov, uint32_t id)
 {
 	struct overlay_entry *e = ov->entries[id];
 
-	e->name_hash = names_hash(ov, e->pub.shard, e->pub.scratch, e->pub.name, e->pub.name_len);
+	e->name_hash = by_name_hash(ov, e->pub.shard, e->pub.scratch, e->pub.name, e->pub.name_len);
 	put(ov, id);
 	ov->by_name_used++;
 }
 
-void names_remove(struct sft_overlay *ov, uint32_t id)
+void by_name_remove(struct sft_overlay *ov, uint32_t id)
 {
 	uint32_t hole = home(ov, ov->entries[id]->name_hash);
 
@@ -102,11 +102,11 @@ void names_remove(struct sft_overlay *ov, uint32_t id)
 	ov->by_name_used--;
 }
 
-uint32_t names_find(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
-		    size_t len)
+uint32_t by_name_find(const struct sft_overlay *ov, uint32_t shard, bool scratch, const char *name,
+		      size_t len)
 {
 	const bool by_shard = ov->options.flags & SFT_SAME_NAMES && !scratch;
-	uint32_t hash = names_hash(ov, shard, scratch, name, len);
+	uint32_t hash = by_name_hash(ov, shard, scratch, name, len);
 
 	if (ov->by_name_used == 0)
 		return SFT_NO_ID;
@@ -114,7 +114,7 @@ uint32_t names_find(const struct sft_overlay *ov, uint32_t shard, bool scratch, 
 		const struct overlay_entry *e = ov->entries[ov->by_name[i]];
 
 		if (e->name_hash == hash && e->pub.scratch == scratch &&
-		    (!by_shard || e->pub.shard == shard) && entry_name_is(e, name, len))
+		    (!by_shard || e->pub.shard == shard) && overlay_entry_is(e, name, len))
 			return ov->by_name[i];
 	}
 	return SFT_NO_ID;
@@ -126,8 +126,8 @@ uint32_t sft_overlay_find(const struct sft_overlay *ov, uint32_t shard, const ch
 	uint32_t id = SFT_NO_ID;
 
 	if (shard != SFT_SHARD_AUTO || !(ov->options.flags & SFT_SAME_NAMES))
-		return names_find(ov, shard, false, name, len);
+		return by_name_find(ov, shard, false, name, len);
 	for (uint32_t i = 0; id == SFT_NO_ID && i < ov->shard_count; i++)
-		id = names_find(ov, i, false, name, len);
+		id = by_name_find(ov, i, false, name, len);
 	return id;
 }

@@ -58,7 +58,7 @@ static int check_name(const struct sft_change *c, struct sft_error *err)
 static uint32_t *given_place(const struct step *s, const struct sft_change *c, uint32_t shard)
 {
 	const bool by_shard = s->ov->options.flags & SFT_SAME_NAMES && !c->scratch;
-	size_t i = names_hash(s->ov, shard, c->scratch, c->name, c->name_len) % s->given_capacity;
+	size_t i = by_name_hash(s->ov, shard, c->scratch, c->name, c->name_len) % s->given_capacity;
 
 	for (; s->given[i] != SFT_NO_ID; i = (i + 1) % s->given_capacity) {
 		const struct sft_change *o = &s->changes[s->given[i]];
@@ -76,7 +76,7 @@ static int give_name(struct step *s, size_t i, struct sft_error *err)
 {
 	const struct sft_change *c = &s->changes[i];
 	const struct prepared *p = &s->prepared[i];
-	uint32_t holder = names_find(s->ov, p->shard, c->scratch, c->name, c->name_len);
+	uint32_t holder = by_name_find(s->ov, p->shard, c->scratch, c->name, c->name_len);
 	uint32_t *place = s->given ? given_place(s, c, p->shard) : NULL;
 	struct sft_quoted q;
 
@@ -90,22 +90,22 @@ static int give_name(struct step *s, size_t i, struct sft_error *err)
 }
 
 /* The shard that a tensor has under the name that the change gives. */
-static int choose_shard(const struct step *s, const struct sft_change *c, uint32_t *shard,
-			struct sft_error *err)
+static int shard_for(const struct step *s, const struct sft_change *c, uint32_t *shard,
+		     struct sft_error *err)
 {
-	uint32_t replaced = names_find(s->ov, *shard, false, c->name, c->name_len);
+	uint32_t replaced = by_name_find(s->ov, *shard, false, c->name, c->name_len);
 
 	if (c->scratch)
 		return 0;
 	if (replaced != SFT_NO_ID && !s->ov->entries[replaced]->leaves)
 		replaced = SFT_NO_ID;
-	return shard_choose(s->ov, c->name, c->name_len, *shard, replaced, shard, err);
+	return choose_shard(s->ov, c->name, c->name_len, *shard, replaced, shard, err);
 }
 
 /* The entry that a change is about, for one that gives it another name or none. */
 static struct overlay_entry *leave(const struct step *s, uint32_t id, struct sft_error *err)
 {
-	struct overlay_entry *e = state_live(s->ov, id, err);
+	struct overlay_entry *e = overlay_live(s->ov, id, err);
 
 	if (e && e->leaves) {
 		sft_fail(err, EINVAL, "tensor number %u: is changed twice in one step", id);
@@ -155,7 +155,7 @@ static int prepare_create(struct step *s, size_t i, struct sft_error *err)
 
 	p->shard = c->shard;
 	if (r == 0)
-		r = choose_shard(s, c, &p->shard, err);
+		r = shard_for(s, c, &p->shard, err);
 	p->id = s->ov->count + s->created++;
 	if (r == 0)
 		r = give_name(s, i, err);
@@ -167,7 +167,7 @@ static int prepare_create(struct step *s, size_t i, struct sft_error *err)
 		r = copy_shape(c, &p->shape, err);
 	if (r < 0)
 		return r;
-	p->entry = entry_new(c->name, c->name_len, c->scratch, p->shard);
+	p->entry = overlay_entry_new(c->name, c->name_len, c->scratch, p->shard);
 	return p->entry ? 0 : no_memory(err);
 }
 
@@ -182,13 +182,13 @@ static int prepare_rename(struct step *s, size_t i, struct sft_error *err)
 		return r;
 	p->id = c->id;
 	p->shard = c->shard == SFT_SHARD_AUTO ? e->pub.shard : c->shard;
-	r = choose_shard(s, c, &p->shard, err);
+	r = shard_for(s, c, &p->shard, err);
 	if (r == 0)
 		r = give_name(s, i, err);
 	if (r < 0)
 		return r;
 	p->nothing = e->pub.scratch == c->scratch && e->pub.shard == p->shard &&
-		     entry_name_is(e, c->name, c->name_len);
+		     overlay_entry_is(e, c->name, c->name_len);
 	e->leaves = true;
 	p->name = malloc(c->name_len + 1);
 	if (!p->name)
@@ -213,7 +213,7 @@ static int prepare_remove(struct step *s, size_t i, struct sft_error *err)
 static int prepare_declare(struct step *s, size_t i, struct sft_error *err)
 {
 	const struct sft_change *c = &s->changes[i];
-	const struct overlay_entry *e = state_live(s->ov, c->id, err);
+	const struct overlay_entry *e = overlay_live(s->ov, c->id, err);
 
 	if (!e)
 		return -EINVAL;
@@ -274,7 +274,7 @@ static void step_end(struct step *s)
 		struct prepared *p = &s->prepared[i];
 		enum sft_change_kind kind = s->changes[i].kind;
 
-		entry_free(p->entry);
+		overlay_entry_free(p->entry);
 		free(p->name);
 		free(p->shape);
 		sft_metadata_free(&p->metadata);
@@ -297,15 +297,21 @@ static int leave_retired(struct sft_overlay *ov, uint32_t id, struct sft_error *
 	int r = 0;
 
 	/* First, since `like` is known to be there only as long as `base` is. */
-	if (!e->has_declared && like)
-		r = sft_overlay_declare(ov, id, (enum sft_dtype)like->dtype, like->shape,
-					like->rank, err);
+	if (!e->has_declared && like) {
+		struct sft_change c = { .kind = SFT_DECLARE,
+					.id = id,
+					.dtype = (enum sft_dtype)like->dtype,
+					.shape = like->shape,
+					.rank = like->rank };
+
+		r = sft_overlay_change(ov, &c, 1, err);
+	}
 	if (r == 0)
-		r = edit_detach(ov, id, err);
+		r = write_detach(ov, id, err);
 	if (r < 0)
 		return r;
 	e->retired = false;
-	state_resolve(ov, e);
+	overlay_resolve(ov, e);
 	return 0;
 }
 
@@ -313,7 +319,7 @@ static int leave_retired(struct sft_overlay *ov, uint32_t id, struct sft_error *
 static int reserve(struct step *s, struct sft_error *err)
 {
 	struct sft_overlay *ov = s->ov;
-	int r = state_reserve(ov, s->created);
+	int r = overlay_reserve(ov, s->created);
 
 	if (r == -ENOSPC)
 		return sft_fail(err, ENOSPC, "too many tensors were made and removed");
@@ -324,7 +330,7 @@ static int reserve(struct step *s, struct sft_error *err)
 
 		if (c->kind != SFT_RENAME)
 			continue;
-		if (c->scratch && ov->entries[c->id]->base && state_reserve_retired(ov) < 0)
+		if (c->scratch && ov->entries[c->id]->base && overlay_reserve_retired(ov) < 0)
 			r = no_memory(err);
 		else if (!c->scratch && ov->entries[c->id]->retired)
 			r = leave_retired(ov, c->id, err);
@@ -435,13 +441,13 @@ int sft_overlay_change(struct sft_overlay *ov, struct sft_change *changes, size_
 		nothing = nothing && s.prepared[i].nothing;
 	}
 	if (r == 0 && !nothing)
-		r = edit_begin(ov, err);
+		r = sync_begin_edit(ov, err);
 	if (r == 0 && !nothing)
 		r = reserve(&s, err);
 	if (r == 0 && !nothing)
 		r = write_and_apply(&s, err);
 	step_end(&s);
 	if (r == 0 && !nothing)
-		edit_end(ov);
+		sync_end_edit(ov);
 	return r;
 }

@@ -23,7 +23,7 @@ static uint32_t first_shard(const struct sft_overlay *ov, uint32_t *present)
 	return first;
 }
 
-int shard_choose(const struct sft_overlay *ov, const char *name, size_t len, uint32_t wanted,
+int choose_shard(const struct sft_overlay *ov, const char *name, size_t len, uint32_t wanted,
 		 uint32_t replaced, uint32_t *shard, struct sft_error *err)
 {
 	uint32_t present, first = first_shard(ov, &present), id;
@@ -38,7 +38,7 @@ int shard_choose(const struct sft_overlay *ov, const char *name, size_t len, uin
 	*shard = wanted != SFT_SHARD_AUTO ? wanted : first;
 	if (wanted != SFT_SHARD_AUTO || present == 1)
 		return 0;
-	id = state_committed(ov, SFT_SHARD_AUTO, name, len);
+	id = overlay_committed(ov, SFT_SHARD_AUTO, name, len);
 	/* Where several shards may have the name, it is the one of the replaced that is meant. */
 	if (replaced != SFT_NO_ID && (id == SFT_NO_ID || ov->options.flags & SFT_SAME_NAMES)) {
 		*shard = ov->entries[replaced]->pub.shard;
@@ -48,7 +48,7 @@ int shard_choose(const struct sft_overlay *ov, const char *name, size_t len, uin
 		*shard = sft_checkpoint_at(ov->base, id)->shard;
 		return 0;
 	}
-	size_t before = state_lower_bound(ov, SFT_SHARD_AUTO, name, len);
+	size_t before = overlay_lower_bound(ov, SFT_SHARD_AUTO, name, len);
 	if (before > 0)
 		*shard = sft_checkpoint_at(ov->base, before - 1)->shard;
 	return 0;

@@ -1,5 +1,4 @@
 /* entries.c - entries: making them, what is derived of them, what differs from the base */
-#include "name.h"
 #include "overlay_state.h"
 #include "utf8.h"
 
@@ -32,11 +31,6 @@ int overlay_check_name(const char *name, size_t len, struct sft_error *err)
 	return 0;
 }
 
-bool entry_name_is(const struct overlay_entry *e, const char *name, size_t len)
-{
-	return sft_name_equal(e->pub.name, e->pub.name_len, name, len);
-}
-
 /* ---- entries ---- */
 
 static char *copy_name(const char *name, size_t len)
@@ -51,7 +45,7 @@ static char *copy_name(const char *name, size_t len)
 	return copy;
 }
 
-struct overlay_entry *entry_new(const char *name, size_t len, bool scratch, uint32_t shard)
+struct overlay_entry *overlay_entry_new(const char *name, size_t len, bool scratch, uint32_t shard)
 {
 	struct overlay_entry *e = calloc(1, sizeof(*e));
 
@@ -71,7 +65,7 @@ struct overlay_entry *entry_new(const char *name, size_t len, bool scratch, uint
 	return e;
 }
 
-void entry_free(struct overlay_entry *e)
+void overlay_entry_free(struct overlay_entry *e)
 {
 	if (!e)
 		return;
@@ -81,7 +75,7 @@ void entry_free(struct overlay_entry *e)
 	free(e);
 }
 
-struct overlay_entry *state_live(const struct sft_overlay *ov, uint32_t id, struct sft_error *err)
+struct overlay_entry *overlay_live(const struct sft_overlay *ov, uint32_t id, struct sft_error *err)
 {
 	if (id < ov->count && ov->entries[id]->pub.live)
 		return ov->entries[id];
@@ -89,7 +83,8 @@ struct overlay_entry *state_live(const struct sft_overlay *ov, uint32_t id, stru
 	return NULL;
 }
 
-size_t state_lower_bound(const struct sft_overlay *ov, uint32_t shard, const char *name, size_t len)
+size_t overlay_lower_bound(const struct sft_overlay *ov, uint32_t shard, const char *name,
+			   size_t len)
 {
 	size_t low = 0, high = sft_checkpoint_count(ov->base);
 
@@ -106,13 +101,14 @@ size_t state_lower_bound(const struct sft_overlay *ov, uint32_t shard, const cha
 	return low;
 }
 
-uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const char *name, size_t len)
+uint32_t overlay_committed(const struct sft_overlay *ov, uint32_t shard, const char *name,
+			   size_t len)
 {
 	size_t i;
 
 	if (!(ov->options.flags & SFT_SAME_NAMES))
 		shard = SFT_SHARD_AUTO;
-	i = state_lower_bound(ov, shard, name, len);
+	i = overlay_lower_bound(ov, shard, name, len);
 	if (i == sft_checkpoint_count(ov->base))
 		return SFT_NO_ID;
 	const struct sft_tensor *t = sft_checkpoint_at(ov->base, i);
@@ -124,7 +120,7 @@ uint32_t state_committed(const struct sft_overlay *ov, uint32_t shard, const cha
 
 /* ---- what is derived ---- */
 
-void state_resolve(const struct sft_overlay *ov, struct overlay_entry *e)
+void overlay_resolve(const struct sft_overlay *ov, struct overlay_entry *e)
 {
 	uint32_t i;
 
@@ -133,7 +129,7 @@ void state_resolve(const struct sft_overlay *ov, struct overlay_entry *e)
 	e->like = e->pub.committed;
 	if (e->like || e->pub.scratch)
 		return;
-	i = state_committed(ov, e->pub.shard, e->pub.name, e->pub.name_len);
+	i = overlay_committed(ov, e->pub.shard, e->pub.name, e->pub.name_len);
 	if (i != SFT_NO_ID)
 		e->like = sft_checkpoint_at(ov->base, i);
 }
@@ -175,7 +171,7 @@ static bool has_problem(const struct overlay_entry *e)
 	       nbytes != e->pub.nbytes;
 }
 
-void state_refresh(struct sft_overlay *ov, struct overlay_entry *e)
+void overlay_refresh(struct sft_overlay *ov, struct overlay_entry *e)
 {
 	const struct sft_tensor *c = e->pub.committed;
 
@@ -217,7 +213,7 @@ bool sft_overlay_problem(const struct sft_overlay *ov, uint32_t id, char *reason
  * name counts in its place. */
 static bool is_gone(const struct sft_overlay *ov, const struct sft_tensor *t)
 {
-	uint32_t id = names_find(ov, t->shard, false, t->name, t->name_len);
+	uint32_t id = by_name_find(ov, t->shard, false, t->name, t->name_len);
 
 	return id == SFT_NO_ID || ov->entries[id]->pub.committed;
 }
@@ -306,10 +302,10 @@ static void load_entry(struct sft_overlay *ov, uint32_t id)
 	};
 	set_declared(e);
 	ov->entries[id] = e;
-	names_add(ov, id);
+	by_name_add(ov, id);
 }
 
-int state_load(struct sft_overlay *ov, struct sft_error *err)
+int overlay_load(struct sft_overlay *ov, struct sft_error *err)
 {
 	uint32_t count = (uint32_t)sft_checkpoint_count(ov->base);
 
@@ -317,7 +313,7 @@ int state_load(struct sft_overlay *ov, struct sft_error *err)
 	ov->entries = calloc((size_t)count + 1, sizeof(struct overlay_entry *));
 	ov->first_entries = calloc((size_t)count + 1, sizeof(*ov->first_entries));
 	if (!ov->entries || !ov->first_entries || load_metadata(ov) < 0 ||
-	    names_reserve(ov, count) < 0)
+	    by_name_reserve(ov, count) < 0)
 		return sft_fail(err, ENOMEM, "no memory for the entries of %u tensors", count);
 	ov->capacity = count + 1;
 	for (; ov->count < count; ov->count++)
@@ -326,13 +322,13 @@ int state_load(struct sft_overlay *ov, struct sft_error *err)
 	return 0;
 }
 
-void state_clear(struct sft_overlay *ov)
+void overlay_clear(struct sft_overlay *ov)
 {
 	for (uint32_t id = 0; id < ov->count; id++) {
 		struct overlay_entry *e = ov->entries[id];
 
 		if (id >= ov->first_count) {
-			entry_free(e);
+			overlay_entry_free(e);
 			continue;
 		}
 		free(e->own_name);
@@ -359,9 +355,9 @@ void state_clear(struct sft_overlay *ov)
 	slots_free(&ov->slots);
 }
 
-void state_free(struct sft_overlay *ov)
+void overlay_unload(struct sft_overlay *ov)
 {
-	state_clear(ov);
+	overlay_clear(ov);
 	for (size_t i = 0; i < ov->retired_count; i++)
 		sft_checkpoint_free(ov->retired[i]);
 	free(ov->retired);
@@ -371,7 +367,7 @@ void state_free(struct sft_overlay *ov)
 	ov->base = NULL;
 }
 
-int state_reserve(struct sft_overlay *ov, uint32_t more)
+int overlay_reserve(struct sft_overlay *ov, uint32_t more)
 {
 	if ((uint64_t)ov->count + more > ov->capacity) {
 		uint64_t capacity = (uint64_t)ov->capacity + ov->capacity / 2 + 16 + more;
@@ -386,10 +382,10 @@ int state_reserve(struct sft_overlay *ov, uint32_t more)
 		ov->capacity = (uint32_t)capacity;
 	}
 	/* A rename takes its old name away before it gives the new one. */
-	return names_reserve(ov, more);
+	return by_name_reserve(ov, more);
 }
 
-int state_reserve_retired(struct sft_overlay *ov)
+int overlay_reserve_retired(struct sft_overlay *ov)
 {
 	struct sft_checkpoint **grown =
 		realloc(ov->retired, (ov->retired_count + 1) * sizeof(struct sft_checkpoint *));

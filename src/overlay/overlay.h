@@ -1,9 +1,9 @@
 /*
- * overlay.h - what overlay, journal, staging, plan and commit share; private to the library
+ * overlay.h - the edited state of a checkpoint; private to the library
  *
- *   operation -> journal record -> overlay state      (overlay*.c; replay.c without the journal)
- *   overlay state -> plan: header and regions a shard (plan.c)
- *   plan -> temporary file -> validated -> renamed    (commit.c; inplace.c)
+ *   operation -> journal record -> overlay state      (change.c, write.c; replay.c without the
+ * journal) overlay state -> plan: header and regions a shard (commit/plan.c) plan -> temporary file
+ * -> validated -> renamed    (commit/commit.c; inplace.c)
  *
  * Staged bytes lie in `blocks`, a file of slots of SFT_BLOCK bytes. A slot's content never changes
  * once a journal record names it: an overwrite takes a new slot. A slot that was given up may be
@@ -18,8 +18,6 @@
 #include "sft.h"
 #include "slots.h"
 #include "staging.h"
-
-/* ---- overlay_*.c ---- */
 
 struct overlay_entry {
 	struct sft_entry pub;	       /* shape points to `declared`, to the shape of `like`, or to

@@ -58,7 +58,7 @@ static int holds(const struct replay *r, uint32_t slot, uint64_t hash, unsigned 
 	e = io_pread(r->ov->staging.blocks, buf, SFT_BLOCK, (uint64_t)slot * SFT_BLOCK);
 	if (e == -EIO && slot == r->file_slots - 1)
 		return 0; /* it is there in part */
-	return e < 0 ? e : bytes_hash(buf, SFT_BLOCK, 0) == hash;
+	return e < 0 ? e : hash_bytes(buf, SFT_BLOCK, 0) == hash;
 }
 
 /* The first frame that names a slot in use which does not hold what it says, into *first, which is
@@ -108,8 +108,8 @@ static int replay_whole(struct replay *r, struct sft_error *err)
 			return e;
 		r->end = attempt < ATTEMPTS ? end : r->synced;
 		replay_free(r);
-		state_clear(r->ov);
-		e = state_load(r->ov, err);
+		overlay_clear(r->ov);
+		e = overlay_load(r->ov, err);
 		if (e < 0)
 			return e;
 	}
@@ -125,7 +125,7 @@ static bool can_come_back(const struct sft_overlay *ov, const struct sft_entry *
 	const struct sft_tensor *c = e->committed;
 
 	return c && (e->name_len == 0 || e->name[0] != '/') &&
-	       names_find(ov, c->shard, false, c->name, c->name_len) == SFT_NO_ID;
+	       by_name_find(ov, c->shard, false, c->name, c->name_len) == SFT_NO_ID;
 }
 
 static int bring_back(struct sft_overlay *ov, uint32_t id)
@@ -134,15 +134,16 @@ static int bring_back(struct sft_overlay *ov, uint32_t id)
 	char *copy = malloc((size_t)c->name_len + 1);
 	struct sft_quoted was, is;
 
-	if (!copy || state_reserve(ov, 0) < 0) {
+	if (!copy || overlay_reserve(ov, 0) < 0) {
 		free(copy);
 		return -ENOMEM;
 	}
 	memcpy(copy, c->name, c->name_len);
 	copy[c->name_len] = '\0';
-	notes_add(&ov->notes, "tensor %s, which was put aside as %s when the process died, is back",
-		  sft_quote(&was, c->name, c->name_len),
-		  sft_quote(&is, ov->entries[id]->pub.name, ov->entries[id]->pub.name_len));
+	(void)notes_add(&ov->notes,
+			"tensor %s, which was put aside as %s when the process died, is back",
+			sft_quote(&was, c->name, c->name_len),
+			sft_quote(&is, ov->entries[id]->pub.name, ov->entries[id]->pub.name_len));
 	apply_rename(ov, id, copy, c->name_len, false, c->shard);
 	return 0;
 }
@@ -182,11 +183,11 @@ static int mark_slots(const struct replay *r, uint32_t end, uint8_t *used, struc
 
 			if (slot == UINT32_MAX)
 				continue;
-			if (slot >= end || bit_get(used, slot))
+			if (slot >= end || slots_bit_get(used, slot))
 				return sft_fail(err, EBADMSG,
 						"the journal in %s is damaged: slot %u",
 						ov->staging.path, slot);
-			bit_set(used, slot);
+			slots_bit_set(used, slot);
 		}
 	}
 	return 0;
@@ -244,10 +245,10 @@ int replay_journal(struct sft_overlay *ov, const struct journal_summary *sum, st
 	if (e < 0)
 		return sft_fail(err, -e, "%s", strerror(-e));
 	if (r.end < sum->end)
-		notes_add(&ov->notes,
-			  "the last %llu bytes of the journal are left out: not all of what "
-			  "they write is on disk, as after a power cut",
-			  (unsigned long long)(sum->end - r.end));
+		(void)notes_add(&ov->notes,
+				"the last %llu bytes of the journal are left out: not all of what "
+				"they write is on disk, as after a power cut",
+				(unsigned long long)(sum->end - r.end));
 	s->journal_end = r.end;
 	s->synced_end = sum->synced;
 	s->rewrite_at = JOURNAL_COMPACT_MIN;

@@ -51,7 +51,7 @@ static int replay_bind(struct replay *r, struct journal_record *rec)
 
 	if (rec->bad || !is_new_id(r, jid))
 		return damaged();
-	id = state_committed(r->ov, shard, name, len);
+	id = overlay_committed(r->ov, shard, name, len);
 	if (id == SFT_NO_ID || r->ov->entries[id]->journal_id != SFT_NO_ID ||
 	    sft_checkpoint_at(r->ov->base, id)->shard != shard)
 		return damaged();
@@ -66,7 +66,7 @@ static bool name_is_free(struct replay *r, uint32_t shard, bool scratch, const c
 			 size_t len)
 {
 	return (scratch || overlay_check_name(name, len, NULL) == 0) &&
-	       names_find(r->ov, shard, scratch, name, len) == SFT_NO_ID;
+	       by_name_find(r->ov, shard, scratch, name, len) == SFT_NO_ID;
 }
 
 static int replay_create(struct replay *r, struct journal_record *rec)
@@ -79,9 +79,9 @@ static int replay_create(struct replay *r, struct journal_record *rec)
 	if (rec->bad || !is_new_id(r, jid) || (!scratch && !shard_is_there(r, shard)) ||
 	    !name_is_free(r, shard, scratch, name, len))
 		return damaged();
-	if (blockmap_reserve(&r->ids, 1) < 0 || state_reserve(r->ov, 1) < 0)
+	if (blockmap_reserve(&r->ids, 1) < 0 || overlay_reserve(r->ov, 1) < 0)
 		return -ENOMEM;
-	struct overlay_entry *e = entry_new(name, len, scratch, shard);
+	struct overlay_entry *e = overlay_entry_new(name, len, scratch, shard);
 	if (!e)
 		return -ENOMEM;
 	put_id(r, jid, apply_create(r->ov, e, jid));
@@ -205,7 +205,7 @@ static int replay_rename(struct replay *r, struct journal_record *rec)
 	uint32_t shard = journal_get_u32(rec);
 	bool scratch = journal_get_u32(rec);
 	const char *name = journal_get_string(rec, &len);
-	uint32_t holder = names_find(r->ov, shard, scratch, name, len);
+	uint32_t holder = by_name_find(r->ov, shard, scratch, name, len);
 
 	if (!e || rec->bad || (!scratch && !shard_is_there(r, shard)) ||
 	    (!scratch && overlay_check_name(name, len, NULL) < 0))
@@ -213,7 +213,7 @@ static int replay_rename(struct replay *r, struct journal_record *rec)
 	if (holder != SFT_NO_ID && holder != id)
 		return damaged();
 	char *copy = malloc((size_t)len + 1);
-	if (!copy || state_reserve(r->ov, 1) < 0) {
+	if (!copy || overlay_reserve(r->ov, 1) < 0) {
 		free(copy);
 		return -ENOMEM;
 	}

@@ -3,13 +3,14 @@
  */
 #include "sync.h"
 #include "io.h"
-#include "overlay_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+
+#define PENDING_MAX 256u /* slots (16 MiB) that may wait for a sync before we do one for them */
 
 /* ---- appending ---- */
 
@@ -87,12 +88,45 @@ int sft_overlay_sync(struct sft_overlay *ov, struct sft_error *err)
 	return 0;
 }
 
+/* ---- around an edit, and a commit ---- */
+
+int sync_begin_edit(struct sft_overlay *ov, struct sft_error *err)
+{
+	struct staging *s = &ov->staging;
+
+	if (s->broken)
+		return journal_broken(s, err);
+	if (s->journal >= 0)
+		return journal_check_links(s, err);
+	if (s->blocks < 0) {
+		int fd = io_openat(s->dir, "blocks", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
+
+		if (fd < 0)
+			return sft_fail(err, -fd, "cannot stage in %s: %s", s->path, strerror(-fd));
+		s->blocks = fd;
+	}
+	return compact_journal(ov, err);
+}
+
+void sync_end_edit(struct sft_overlay *ov)
+{
+	struct staging *s = &ov->staging;
+
+	if (s->broken)
+		return;
+	if (ov->slots.pending_count > PENDING_MAX)
+		(void)sft_overlay_sync(ov, NULL);
+	else if (s->journal_end > s->rewrite_at && compact_journal(ov, NULL) < 0)
+		s->rewrite_at = s->journal_end * 2;
+	slots_reclaim(&ov->slots, s->blocks, false);
+}
+
 int sync_prepared(struct sft_overlay *ov, enum journal_kind kind,
 		  const struct prepared_target *targets, size_t count, uint64_t *end,
 		  struct sft_error *err)
 {
 	struct journal_batch b = { 0 };
-	int r = ov->staging.journal < 0 ? edit_begin(ov, err) : 0;
+	int r = ov->staging.journal < 0 ? sync_begin_edit(ov, err) : 0;
 
 	if (r == 0)
 		r = sft_overlay_sync(ov, err);

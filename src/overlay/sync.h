@@ -8,6 +8,10 @@
 
 /* ---- sync.c ---- */
 
+/* Before an edit: EIO where the staging is broken; begins the journal. */
+int sync_begin_edit(struct sft_overlay *ov, struct sft_error *err);
+/* After one: sync or compact where it is due. What fails here does not undo the edit. */
+void sync_end_edit(struct sft_overlay *ov);
 /* The id that the journal has for an entry; where it has none, the batch binds one first. */
 uint32_t sync_bind(struct sft_overlay *ov, struct journal_batch *b, uint32_t id);
 /* Append the batch as one frame and free it. On failure nothing of it is in the journal, or the

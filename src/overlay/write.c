@@ -15,39 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PENDING_MAX 256u /* slots (16 MiB) that may wait for a sync before we do one for them */
 #define SLOTS_INLINE 32u /* blocks of a write that need no memory of their own */
-
-int edit_begin(struct sft_overlay *ov, struct sft_error *err)
-{
-	struct staging *s = &ov->staging;
-
-	if (s->broken)
-		return journal_broken(&ov->staging, err);
-	if (s->journal >= 0)
-		return journal_check_links(&ov->staging, err);
-	if (s->blocks < 0) {
-		int fd = io_openat(s->dir, "blocks", O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600);
-
-		if (fd < 0)
-			return sft_fail(err, -fd, "cannot stage in %s: %s", s->path, strerror(-fd));
-		s->blocks = fd;
-	}
-	return compact_journal(ov, err);
-}
-
-void edit_end(struct sft_overlay *ov)
-{
-	struct staging *s = &ov->staging;
-
-	if (s->broken)
-		return;
-	if (ov->slots.pending_count > PENDING_MAX)
-		(void)sft_overlay_sync(ov, NULL);
-	else if (s->journal_end > s->rewrite_at && compact_journal(ov, NULL) < 0)
-		s->rewrite_at = s->journal_end * 2;
-	slots_reclaim(&ov->slots, s->blocks, false);
-}
 
 /* ---- a run of blocks ---- */
 
@@ -179,7 +147,7 @@ static int stage(struct sft_overlay *ov, uint32_t id, const struct run *run, str
 	for (uint32_t i = 0; i < run->count; i++)
 		journal_u32(&b, slots[i]);
 	for (uint32_t i = 0; i < run->count; i++)
-		journal_u64(&b, bytes_hash(run_block(run, i), SFT_BLOCK, 0));
+		journal_u64(&b, hash_bytes(run_block(run, i), SFT_BLOCK, 0));
 	journal_finish(&b);
 	r = sync_append(ov, &b, err);
 	if (r < 0) {
@@ -254,7 +222,7 @@ static int wrap_name(const struct overlay_entry *e, int r, struct sft_error *err
 int sft_overlay_write(struct sft_overlay *ov, uint32_t id, const void *buf, size_t n,
 		      uint64_t offset, struct sft_error *err)
 {
-	struct overlay_entry *e = state_live(ov, id, err);
+	struct overlay_entry *e = overlay_live(ov, id, err);
 	uint64_t end;
 	int r;
 
@@ -268,11 +236,11 @@ int sft_overlay_write(struct sft_overlay *ov, uint32_t id, const void *buf, size
 					  "writing %zu bytes at %llu: the limit is %llu", n,
 					  (unsigned long long)offset, OVERLAY_SIZE_MAX),
 				 err);
-	r = edit_begin(ov, err);
+	r = sync_begin_edit(ov, err);
 	if (r == 0)
 		r = write_bytes(ov, id, buf, offset, end, err);
 	if (r == 0)
-		edit_end(ov);
+		sync_end_edit(ov);
 	return wrap_name(e, r, err);
 }
 
@@ -323,7 +291,7 @@ static int set_length(struct sft_overlay *ov, uint32_t id, uint64_t nbytes, stru
 int sft_overlay_truncate(struct sft_overlay *ov, uint32_t id, uint64_t nbytes,
 			 struct sft_error *err)
 {
-	struct overlay_entry *e = state_live(ov, id, err);
+	struct overlay_entry *e = overlay_live(ov, id, err);
 	int r;
 
 	if (!e)
@@ -335,17 +303,17 @@ int sft_overlay_truncate(struct sft_overlay *ov, uint32_t id, uint64_t nbytes,
 				 sft_fail(err, EFBIG, "%llu bytes: the limit is %llu",
 					  (unsigned long long)nbytes, OVERLAY_SIZE_MAX),
 				 err);
-	r = edit_begin(ov, err);
+	r = sync_begin_edit(ov, err);
 	if (r == 0)
 		r = set_length(ov, id, nbytes, err);
 	if (r == 0)
-		edit_end(ov);
+		sync_end_edit(ov);
 	return wrap_name(e, r, err);
 }
 
 /* ---- away from a retired checkpoint ---- */
 
-int edit_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err)
+int write_detach(struct sft_overlay *ov, uint32_t id, struct sft_error *err)
 {
 	struct overlay_entry *e = ov->entries[id];
 	const uint64_t count = (e->base_length + SFT_BLOCK - 1) / SFT_BLOCK;

@@ -112,7 +112,7 @@ static int lock_directory(struct claim *c, struct sft_error *err)
 	}
 	r = io_flock(c->lock, LOCK_EX | LOCK_NB);
 	if (r == -EWOULDBLOCK)
-		return sft_fail(err, EBUSY, "is being edited by %s", say_holder(c->lock, &h));
+		return sft_fail(err, EBUSY, "is being edited by %s", lock_say_holder(c->lock, &h));
 	if (r < 0)
 		return sft_fail(err, -r,
 				"the staging directory %s cannot be locked, without which two "

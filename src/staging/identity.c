@@ -72,7 +72,7 @@ static int hash_text(int fd, uint64_t offset, uint64_t n, uint64_t seed, uint64_
 	text = malloc((size_t)n + 1);
 	r = text ? io_pread(fd, text, (size_t)n, offset) : -ENOMEM;
 	if (r == 0)
-		*hash = bytes_hash(text, (size_t)n, seed);
+		*hash = hash_bytes(text, (size_t)n, seed);
 	free(text);
 	return r;
 }
@@ -86,7 +86,7 @@ static int hash_header(int fd, uint64_t size, uint64_t *hash)
 	*hash = 0;
 	if (r < 0 || size < 8 || sft_le64(length) > size - 8)
 		return r;
-	return hash_text(fd, 8, sft_le64(length), bytes_hash(length, sizeof(length), 0), hash);
+	return hash_text(fd, 8, sft_le64(length), hash_bytes(length, sizeof(length), 0), hash);
 }
 
 int identity_of_fd(int fd, bool text, struct file_id *id)

@@ -1,5 +1,5 @@
 /*
- * journal.h - the records of the journal: writing and reading them; private to the staging half
+ * journal.h - the records of the journal: writing and reading them; private to the library
  *
  * A journal is a sequence of frames. A frame holds the records of one step, which is there as a
  * whole or not at all: its length and a magic number (32 bits each), the records, and a hash (64

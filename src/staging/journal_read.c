@@ -82,7 +82,7 @@ static int next_frame(struct journal_reader *r)
 	if (e < 0)
 		return e;
 	p = r->buf + (r->offset - r->at);
-	if (bytes_hash(p, payload + 8, r->offset) != sft_le64(p + 8 + payload))
+	if (hash_bytes(p, payload + 8, r->offset) != sft_le64(p + 8 + payload))
 		return 0;
 	r->frame = r->offset;
 	r->record = p + 8;

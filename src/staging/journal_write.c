@@ -73,7 +73,7 @@ void journal_close_frame(struct journal_batch *b, uint64_t offset)
 	if (b->buf.failed || b->buf.len == 0)
 		return;
 	put_length(b, 0, b->buf.len - 8);
-	journal_u64(b, bytes_hash(b->buf.data, b->buf.len, offset));
+	journal_u64(b, hash_bytes(b->buf.data, b->buf.len, offset));
 }
 
 void journal_free(struct journal_batch *b)

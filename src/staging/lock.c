@@ -46,7 +46,7 @@ static int lock_holder(const struct stat *st)
 	return found;
 }
 
-const char *say_holder(int fd, struct holder *h)
+const char *lock_say_holder(int fd, struct holder *h)
 {
 	struct stat st;
 	int pid = fstat(fd, &st) == 0 ? lock_holder(&st) : 0;
@@ -64,7 +64,7 @@ static int lock_fd(int fd, int operation, struct sft_error *err)
 	struct holder h;
 
 	if (r == -EWOULDBLOCK)
-		return sft_fail(err, EBUSY, "is being edited by %s", say_holder(fd, &h));
+		return sft_fail(err, EBUSY, "is being edited by %s", lock_say_holder(fd, &h));
 	return r < 0 ? sft_fail(err, -r, "cannot be locked: %s", strerror(-r)) : 0;
 }
 

@@ -22,54 +22,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define INDEX_SUFFIX ".index.json"
-
-/* ---- where ---- */
-
-/* The source resolved; for an index.json the directory that it is in, not the one it links to. */
-static char *resolve_source(const char *source, bool *is_directory)
-{
-	struct stat st;
-	char *out;
-
-	*is_directory = stat(source, &st) == 0 && S_ISDIR(st.st_mode);
-	if (!*is_directory && path_ends_with(source, INDEX_SUFFIX)) {
-		*is_directory = true;
-		return path_resolve_dirname(source);
-	}
-	out = realpath(source, NULL);
-	return out || errno != ENOENT ? out : path_resolve_parent(source);
-}
-
-/* The default place of a resolved file or directory. Malloced, or NULL. */
-static char *default_place(const char *path, bool is_directory)
-{
-	const char *name = strrchr(path, '/') + 1;
-	char *out = NULL;
-	int n;
-
-	if (is_directory)
-		n = asprintf(&out, "%s/.safetensorfs", strcmp(path, "/") ? path : "");
-	else
-		n = asprintf(&out, "%.*s.%s.safetensorfs", (int)(name - path), path, name);
-	return n < 0 ? NULL : out;
-}
-
-int staging_locate(const char *source, char **source_path, char **home, struct sft_error *err)
-{
-	bool is_directory;
-
-	*source_path = resolve_source(source, &is_directory);
-	if (!*source_path)
-		return sft_fail(err, errno ? errno : ENOMEM, "%s", strerror(errno));
-	*home = default_place(*source_path, is_directory);
-	if (*home)
-		return 0;
-	free(*source_path);
-	*source_path = NULL;
-	return sft_fail(err, ENOMEM, "no memory for the name of the staging directory");
-}
-
 /* ---- the marker ---- */
 
 /* Durably, since without it nobody who looks in the default place knows of the edits. */
@@ -184,7 +136,7 @@ static int in_use(const struct staging *s, struct sft_error *err)
 		lock = trust_openat(dir, path, "lock", O_RDONLY, NULL);
 		journal = trust_openat(dir, path, "journal", O_RDONLY, NULL);
 	}
-	say_holder(lock, &h);
+	lock_say_holder(lock, &h);
 	if (journal >= 0 && journal_summarize(journal, &sum, NULL) == 0)
 		sft_fail(err, EBUSY, "%s is in use for %s by %s", path, sum.source, h.text);
 	else
@@ -229,19 +181,6 @@ static int claim_default(struct staging *s, unsigned make, struct sft_error *err
 	return r;
 }
 
-/* Whether two names are of one directory, which need not be there. */
-bool staging_same_place(const char *a, const char *b)
-{
-	char *x = path_resolve_parent(a), *y = path_resolve_parent(b);
-	struct stat s, t;
-	bool same = (x && y && strcmp(x, y) == 0) || (stat(a, &s) == 0 && stat(b, &t) == 0 &&
-						      s.st_dev == t.st_dev && s.st_ino == t.st_ino);
-
-	free(x);
-	free(y);
-	return same;
-}
-
 int staging_find(struct staging *s, const char *source, const char *staging, struct sft_error *err)
 {
 	char *home = NULL;
@@ -282,7 +221,7 @@ int staging_claim_output(struct staging *s, const char *output, bool directory,
 	struct claim *c = &s->target;
 	struct sft_error e = { 0 };
 	char *path = directory ? realpath(output, NULL) : path_resolve_parent(output);
-	char *place = path ? default_place(path, directory) : NULL;
+	char *place = path ? staging_default_place(path, directory) : NULL;
 	const bool missing = !path && errno == ENOENT;
 	int r = 0;
 
@@ -322,7 +261,7 @@ void staging_clear_output(const char *output, bool directory, uint64_t id)
 
 	if (path)
 		prepared_clean_directory(directory ? path : dir ? dir : path, id);
-	c.path = path ? default_place(path, directory) : NULL;
+	c.path = path ? staging_default_place(path, directory) : NULL;
 	if (c.path && claim_take(&c, CLAIM_DEFAULT, NULL) == 0)
 		claim_remove(&c);
 	claim_free(&c);

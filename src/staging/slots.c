@@ -102,14 +102,14 @@ void slots_untake(struct slots *s, const uint32_t *slots, uint32_t count)
 void slots_recorded(struct slots *s, const uint32_t *slots, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++)
-		bit_set(s->fresh, slots[i]);
+		slots_bit_set(s->fresh, slots[i]);
 }
 
 void slots_release(struct slots *s, uint32_t slot)
 {
 	if (slot >= s->end)
 		return;
-	if (bit_get(s->fresh, slot)) {
+	if (slots_bit_get(s->fresh, slot)) {
 		s->fresh[slot / 8] &= (uint8_t) ~(1u << (slot % 8));
 		s->unused[s->unused_count++] = slot;
 	} else {
@@ -139,7 +139,7 @@ int slots_set(struct slots *s, uint32_t end, const uint8_t *used, uint64_t have)
 	if (s->fresh)
 		memset(s->fresh, 0, (size_t)s->cap / 8 + 1);
 	for (uint32_t i = 0; i < end && s->pending_count < have; i++) {
-		if (!bit_get(used, i))
+		if (!slots_bit_get(used, i))
 			s->pending[s->pending_count++] = i;
 	}
 	return 0;

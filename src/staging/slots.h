@@ -46,11 +46,11 @@ void slots_free(struct slots *s);
  * system. Best effort. */
 void slots_reclaim(struct slots *s, int fd, bool all);
 
-static inline bool bit_get(const uint8_t *bits, uint32_t i)
+static inline bool slots_bit_get(const uint8_t *bits, uint32_t i)
 {
 	return bits[i / 8] >> (i % 8) & 1;
 }
-static inline void bit_set(uint8_t *bits, uint32_t i)
+static inline void slots_bit_set(uint8_t *bits, uint32_t i)
 {
 	bits[i / 8] |= (uint8_t)(1u << (i % 8));
 }

@@ -141,7 +141,7 @@ int staging_load(struct staging *s, struct journal_summary *sum, bool *found, st
 		}
 	}
 	if ((r == 0 || r == -ENODATA) && journal_say_left_out(sum, &line))
-		notes_add(notes, "%s", line.text);
+		(void)notes_add(notes, "%s", line.text);
 	if (r == 0 && (sum->edits || sum->prepared)) {
 		s->id = sum->id;
 		*found = true;

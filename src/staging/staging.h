@@ -3,9 +3,10 @@
  *
  *   trust.c    what of it may be obeyed
  *   claim.c    one process at a time has a directory
- *   place.c    which directories an editor has to have
+ *   locate.c   where the edits of a source are staged by default
  *   peek.c     are edits staged, and where
- *   staging.c          the files in it
+ *   place.c    which directories an editor has to have
+ *   staging.c  the files in it
  *   lock.c     locks on the files of the source
  *   discard.c  staged edits without the checkpoint
  */
@@ -89,7 +90,7 @@ void claim_free(struct claim *c);
 /* That edits cannot be staged there since a call returned `r`. */
 int claim_refuse_place(const char *path, int r, struct sft_error *err);
 
-/* ---- place.c ---- */
+/* ---- locate.c ---- */
 
 /*
  * *source_path is the source, absolute and resolved (for an index.json its directory), as far as it
@@ -97,8 +98,12 @@ int claim_refuse_place(const char *path, int r, struct sft_error *err);
  */
 int staging_locate(const char *source, char **source_path, char **home, struct sft_error *err);
 
+/* The default place of a resolved file or directory. Malloced, or NULL. */
+char *staging_default_place(const char *path, bool is_directory);
 /* Whether two names are of one directory, which need not be there. */
 bool staging_same_place(const char *a, const char *b);
+
+/* ---- place.c ---- */
 
 /* Find the places of a source; `staging` is the directory that the user has named, or NULL. s->home
  * has a path only if edits are to be staged in another. Errors of staging_locate(). */
@@ -195,7 +200,7 @@ char *staging_read_result(const struct staging *s);
 struct holder {
 	char text[40];
 };
-const char *say_holder(int fd, struct holder *h);
+const char *lock_say_holder(int fd, struct holder *h);
 /*
  * Lock a file or directory for editing, and keep that in s->locks, unless its inode is locked
  * there already. EBUSY names the process that has it. A commit locks a new file before it takes the

@@ -174,13 +174,13 @@ static uint64_t look(const struct sft_overlay *ov, uint64_t *nbytes)
 			REQUIRE(sft_overlay_read(ov, id, bytes, sizeof(bytes), at, &done, NULL) ==
 				0);
 			REQUIRE(done > 0);
-			h = bytes_hash(bytes, done, h);
+			h = hash_bytes(bytes, done, h);
 		}
 		if (e->scratch)
 			continue;
 		REQUIRE(sft_overlay_find(ov, e->shard, e->name, e->name_len) == id);
 		*nbytes += e->nbytes < COMMIT_MAX ? e->nbytes : COMMIT_MAX;
-		sum += bytes_hash(e->name, e->name_len, h);
+		sum += hash_bytes(e->name, e->name_len, h);
 	}
 	return sum;
 }
@@ -203,9 +203,9 @@ static uint64_t look_committed(void)
 			n = t->nbytes - at < sizeof(bytes) ? t->nbytes - at : sizeof(bytes);
 			REQUIRE(sft_file_read(file, bytes, n, sft_checkpoint_offset(ck, t) + at,
 					      NULL) == 0);
-			h = bytes_hash(bytes, n, h);
+			h = hash_bytes(bytes, n, h);
 		}
-		sum += bytes_hash(t->name, t->name_len, h);
+		sum += hash_bytes(t->name, t->name_len, h);
 	}
 	sft_checkpoint_free(ck);
 	return sum;

@@ -199,7 +199,7 @@ static inline void fixture_describe_tensor(struct sft_buf *out, const struct sft
 		sft_buf_printf(out, "%s%" PRIu64, i ? "," : "", t->shape[i]);
 	sft_buf_printf(out, t->rank ? " " : "- ");
 	if (t->nbytes > FIXTURE_SHOWN)
-		sft_buf_printf(out, "#%016" PRIx64, bytes_hash(bytes, t->nbytes, 0));
+		sft_buf_printf(out, "#%016" PRIx64, hash_bytes(bytes, t->nbytes, 0));
 	for (uint64_t i = 0; t->nbytes <= FIXTURE_SHOWN && i < t->nbytes; i++)
 		sft_buf_printf(out, "%02x", bytes[i]);
 	if (t->nbytes == 0)

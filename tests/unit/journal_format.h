@@ -1,8 +1,8 @@
 /*
  * journal_format.h - a journal as a list of records, for tests that change some of them
  *
- * What src/staging/journal.h says of frames and records, once more and from outside: a frame is its length
- * and a magic number (32 bits each), records, and a hash over all of these whose seed is the
+ * What src/staging/journal.h says of frames and records, once more and from outside: a frame is its
+ * length and a magic number (32 bits each), records, and a hash over all of these whose seed is the
  * frame's offset; a record is its type, the length of its payload (32 bits each), and the payload.
  */
 #ifndef JOURNAL_FORMAT_H
@@ -124,7 +124,7 @@ static inline void format_write(const struct format_journal *j, struct sft_buf *
 			continue;
 		sft_put_le64(bytes, out->len - start - 8);
 		memcpy(out->data + start, bytes, 4);
-		sft_put_le64(bytes, bytes_hash(out->data + start, out->len - start, start));
+		sft_put_le64(bytes, hash_bytes(out->data + start, out->len - start, start));
 		sft_buf_add(out, bytes, 8);
 		start = out->len;
 	}

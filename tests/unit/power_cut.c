@@ -426,10 +426,10 @@ static uint64_t hash_below(const struct power_state *s, uint32_t dir, unsigned d
 
 		if (l->dir != dir)
 			continue;
-		uint64_t h = bytes_hash(l->name, strlen(l->name), dir);
+		uint64_t h = hash_bytes(l->name, strlen(l->name), dir);
 		h = mix(h, S_ISDIR(s->r->objects[l->object].mode)
 				   ? hash_below(s, l->object, depth + 1)
-				   : bytes_hash(o->bytes, o->size, o->size));
+				   : hash_bytes(o->bytes, o->size, o->size));
 		/* Of the files that are known again by it. */
 		if (dir == 0 && l->name[0] != '.')
 			h = mix(h, (uint64_t)o->mtime.tv_sec << 30 ^ (uint64_t)o->mtime.tv_nsec);

@@ -149,7 +149,7 @@ static inline int scenario_fill(struct sft_overlay *ov, const char *op, struct s
 	if (sscanf(op, "f %63s %llu %llu", name, &offset, &length) != 3)
 		abort();
 	bytes = malloc(length);
-	uint64_t x = bytes_hash(op, strlen(op), 0);
+	uint64_t x = hash_bytes(op, strlen(op), 0);
 	for (uint64_t i = 0; i < length; i++)
 		bytes[i] = (unsigned char)((x + i * 2654435761u) >> 13);
 	r = sft_overlay_write(ov, fixture_find(ov, name), bytes, length, offset, err);

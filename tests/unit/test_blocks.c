@@ -249,13 +249,13 @@ static void test_hash_tells_every_bit_and_length(void **state)
 	(void)state;
 
 	for (size_t n = 0; n < 130; n++) {
-		uint64_t h = bytes_hash(bytes, n, 0);
+		uint64_t h = hash_bytes(bytes, n, 0);
 
-		assert_true(h != bytes_hash(bytes, n + 1, 0));
-		assert_true(h != bytes_hash(bytes, n, 1));
+		assert_true(h != hash_bytes(bytes, n + 1, 0));
+		assert_true(h != hash_bytes(bytes, n, 1));
 		for (size_t bit = 0; bit < n * 8; bit++) {
 			bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
-			assert_true(h != bytes_hash(bytes, n, 0));
+			assert_true(h != hash_bytes(bytes, n, 0));
 			bytes[bit / 8] ^= (unsigned char)(1u << (bit % 8));
 		}
 	}
@@ -275,7 +275,7 @@ static void test_hash_is_the_same_for_ever(void **state)
 	(void)state;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		uint64_t h = bytes_hash(cases[i].text, strlen(cases[i].text), 0);
+		uint64_t h = hash_bytes(cases[i].text, strlen(cases[i].text), 0);
 
 		if (h != cases[i].hash)
 			fail_msg("\"%s\" hashes to 0x%016llx", cases[i].text,

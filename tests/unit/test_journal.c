@@ -352,7 +352,7 @@ static void test_records_that_do_not_fit_are_refused_or_harmless(void **state)
 		copy[where] = (unsigned char)(random >> 40);
 		if (random >> 62 == 0 && where + 4 <= at + 8 + len)
 			memset(copy + where, 0xff, 4);
-		sft_put_le64(copy + at + 8 + len, bytes_hash(copy + at, len + 8, at));
+		sft_put_le64(copy + at + 8 + len, hash_bytes(copy + at, len + 8, at));
 		restore(&rec, copy, rec.journal_len);
 		refused += !probe(rec.place.source);
 		free(copy);
@@ -370,7 +370,7 @@ static void test_another_version_is_refused(void **state)
 	record(&rec, STEP_COUNT);
 	size_t len = (size_t)(sft_le64((unsigned char *)rec.journal) & UINT32_MAX);
 	rec.journal[16] = 3;
-	sft_put_le64((unsigned char *)rec.journal + 8 + len, bytes_hash(rec.journal, len + 8, 0));
+	sft_put_le64((unsigned char *)rec.journal + 8 + len, hash_bytes(rec.journal, len + 8, 0));
 	restore(&rec, rec.journal, rec.journal_len);
 	assert_null(describe_source(rec.place.source, &err));
 	assert_int_equal(err.errnum, EBADMSG);

@@ -27,11 +27,11 @@ struct moment {
 static uint64_t entry_hash(const struct model *m, const struct model_entry *e)
 {
 	struct declared d = model_declared(m, e);
-	uint64_t h = bytes_hash(e->name, strlen(e->name), d.dtype);
+	uint64_t h = hash_bytes(e->name, strlen(e->name), d.dtype);
 
 	if (e->length)
-		h = bytes_hash(e->bytes, e->length, h);
-	return bytes_hash(d.shape, d.rank * sizeof(*d.shape), h + d.rank);
+		h = hash_bytes(e->bytes, e->length, h);
+	return hash_bytes(d.shape, d.rank * sizeof(*d.shape), h + d.rank);
 }
 
 static void moment_take(struct moment *t, const struct model *m)

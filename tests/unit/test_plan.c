@@ -341,7 +341,7 @@ static void test_index_follows_the_edits(void **state)
 		assert_int_equal(sft_overlay_open(dir, &options, &ov, &err), 0);
 		assert_int_equal(fixture_edit(ov, c->script, &err), 0);
 		assert_int_equal(plan_make(ov, &plan, &err), 0);
-		assert_int_equal(index_write(ov, &plan, &out, &err), 0);
+		assert_int_equal(index_json_write(ov, &plan, &out, &err), 0);
 		assert_string_equal(out.data, c->after);
 		sft_buf_free(&out);
 		plan_free(&plan);

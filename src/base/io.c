@@ -18,6 +18,24 @@
 #define COPY_PIECE (8u << 20)	 /* bytes between two reports of progress */
 #define COPY_BUFFER (256u << 10) /* bytes, where the kernel cannot copy by itself */
 
+ssize_t io_read(int fd, void *buf, size_t n)
+{
+	size_t done = 0;
+
+	while (done < n) {
+		ssize_t r = read(fd, (char *)buf + done, n - done);
+
+		if (r < 0 && errno == EINTR)
+			continue;
+		if (r < 0)
+			return -errno;
+		if (r == 0)
+			break;
+		done += (size_t)r;
+	}
+	return (ssize_t)done;
+}
+
 int io_pread(int fd, void *buf, size_t n, uint64_t offset)
 {
 	char *p = buf;

@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Up to n bytes from where the descriptor is, fewer only at the end; how many. */
+ssize_t io_read(int fd, void *buf, size_t n);
 int io_pread(int fd, void *buf, size_t n, uint64_t offset);	   /* all, or -EIO at the end */
 int io_pwrite(int fd, const void *buf, size_t n, uint64_t offset); /* all of it */
 int io_fsync(int fd);

@@ -26,25 +26,18 @@ static int merge(struct sft_checkpoint *ck, struct sft_error *err)
 		total += ck->files[i] ? sft_index_count(sft_file_index(ck->files[i])) : 0;
 	if (total >= UINT32_MAX)
 		return sft_fail(err, EFBIG, "%zu tensors are more than can be shown", total);
-	const struct sft_tensor **all = calloc(total + 1, sizeof(*all));
-	uint32_t *order = calloc(total + 1, sizeof(*order));
-	int r = all && order ? 0 : -ENOMEM;
-	for (size_t i = 0; r == 0 && i < ck->shard_count; i++) {
+	const struct sft_tensor **all = ck->tensors = calloc(total + 1, sizeof(*all));
+	if (!all)
+		return checkpoint_no_memory(err);
+	for (size_t i = 0; i < ck->shard_count; i++) {
 		const struct sft_index *index = ck->files[i] ? sft_file_index(ck->files[i]) : NULL;
-		for (size_t k = 0; index && k < sft_index_count(index); k++, n++) {
-			all[n] = sft_index_at(index, k);
-			order[n] = (uint32_t)n;
-		}
+		for (size_t k = 0; index && k < sft_index_count(index); k++)
+			all[n++] = sft_index_at(index, k);
 	}
-	if (r == 0)
-		r = sft_sort(order, n, compare_tensors, all);
-	ck->tensors = r == 0 ? calloc(total + 1, sizeof(*ck->tensors)) : NULL;
-	for (size_t i = 0; ck->tensors && i < n; i++)
-		ck->tensors[i] = all[order[i]];
 	ck->count = n;
-	free(order);
-	free(all);
-	return ck->tensors ? 0 : checkpoint_no_memory(err);
+	if (sft_sort_array(all, n, sizeof(*all), compare_tensors, all) < 0)
+		return checkpoint_no_memory(err);
+	return 0;
 }
 
 static bool same_name(const struct sft_tensor *a, const struct sft_tensor *b)

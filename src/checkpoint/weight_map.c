@@ -1,6 +1,6 @@
 /* weight_map.c - the weight_map of an index.json */
 #include "weight_map.h"
-
+#include "io.h"
 #include "json.h"
 #include "sort.h"
 
@@ -63,10 +63,9 @@ static int arrange(struct weight_map *map, const char **values, struct sft_error
 {
 	size_t n = map->count;
 	int r = -ENOMEM;
-	struct weight_map_entry *sorted = calloc(n, sizeof(*sorted));
 	uint32_t *order = calloc(n, sizeof(*order));
 	map->files = calloc(n, sizeof(*map->files));
-	if (!sorted || !order || !map->files)
+	if (!order || !map->files)
 		goto out;
 	for (uint32_t i = 0; i < n; i++)
 		order[i] = i;
@@ -79,19 +78,9 @@ static int arrange(struct weight_map *map, const char **values, struct sft_error
 			map->files[map->file_count++] = file;
 		map->entries[order[i]].file = (uint32_t)(map->file_count - 1);
 	}
-	for (uint32_t i = 0; i < n; i++)
-		order[i] = i;
-	r = sft_sort(order, n, compare_entries, map->entries);
-	if (r < 0)
-		goto out;
-	for (size_t i = 0; i < n; i++)
-		sorted[i] = map->entries[order[i]];
-	free(map->entries);
-	map->entries = sorted;
-	sorted = NULL;
+	r = sft_sort_array(map->entries, n, sizeof(*map->entries), compare_entries, map->entries);
 out:
 	free(order);
-	free(sorted);
 	return r < 0 ? sft_fail(err, -r, "no memory for the index") : 0;
 }
 
@@ -133,7 +122,7 @@ int weight_map_read(struct weight_map *map, const char *path, struct sft_error *
 {
 	struct stat st;
 	char *text = NULL;
-	size_t len = 0;
+	ssize_t len;
 	int r = 0;
 	memset(map, 0, sizeof(*map));
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -155,19 +144,12 @@ int weight_map_read(struct weight_map *map, const char *path, struct sft_error *
 		r = sft_fail(err, ENOMEM, "no memory for the index");
 		goto out;
 	}
-	while (len < (size_t)st.st_size) {
-		ssize_t n = read(fd, text + len, (size_t)st.st_size - len);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0) {
-			r = sft_fail(err, errno, "%s", strerror(errno));
-			goto out;
-		}
-		if (n == 0)
-			break;
-		len += (size_t)n;
+	len = io_read(fd, text, (size_t)st.st_size);
+	if (len < 0) {
+		r = sft_fail(err, (int)-len, "%s", strerror((int)-len));
+		goto out;
 	}
-	r = weight_map_parse(map, text, len, err);
+	r = weight_map_parse(map, text, (size_t)len, err);
 out:
 	free(text);
 	if (fd >= 0)

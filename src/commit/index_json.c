@@ -8,6 +8,7 @@
  * unlisted.
  */
 #include "index_totals.h"
+#include "io.h"
 #include "sort.h"
 #include "weight_map.h"
 
@@ -133,28 +134,17 @@ static int compare_entries(uint32_t a, uint32_t b, const void *ctx)
 /* Sort by name; of several of one name (two shards have it, with SFT_SAME_NAMES) keep the first. */
 static int sort_entries(struct writer *w)
 {
-	uint32_t *order = calloc(w->count + 1, sizeof(*order));
-	struct entry *sorted = calloc(w->count + 1, sizeof(*sorted));
-	int r = order && sorted ? 0 : -ENOMEM;
+	int r = sft_sort_array(w->entries, w->count, sizeof(*w->entries), compare_entries,
+			       w->entries);
 	size_t kept = 0;
 
-	for (size_t i = 0; r == 0 && i < w->count; i++)
-		order[i] = (uint32_t)i;
-	if (r == 0)
-		r = sft_sort(order, w->count, compare_entries, w->entries);
 	for (size_t i = 0; r == 0 && i < w->count; i++) {
-		if (i == 0 || compare_entries(order[i - 1], order[i], w->entries) != 0)
-			sorted[kept++] = w->entries[order[i]];
+		if (kept == 0 || compare_entries((uint32_t)kept - 1, (uint32_t)i, w->entries) != 0)
+			w->entries[kept++] = w->entries[i];
 	}
-	free(order);
-	if (r < 0) {
-		free(sorted);
-		return r;
-	}
-	free(w->entries);
-	w->entries = sorted;
-	w->count = kept;
-	return 0;
+	if (r == 0)
+		w->count = kept;
+	return r;
 }
 
 static int make_entries(struct writer *w, struct sft_error *err)
@@ -344,15 +334,13 @@ static int read_text(const char *path, struct sft_buf *out, struct sft_error *er
 	if (fd < 0)
 		return sft_fail(err, errno, "%s", strerror(errno));
 	do {
-		n = read(fd, piece, sizeof(piece));
+		n = io_read(fd, piece, sizeof(piece));
 		if (n > 0)
 			sft_buf_add(out, piece, (size_t)n);
-	} while ((n > 0 && out->len <= SFT_HEADER_MAX && !out->failed) ||
-		 (n < 0 && errno == EINTR));
-	int errnum = errno;
+	} while (n == sizeof(piece) && out->len <= SFT_HEADER_MAX && !out->failed);
 	close(fd);
 	if (n < 0)
-		return sft_fail(err, errnum, "%s", strerror(errnum));
+		return sft_fail(err, (int)-n, "%s", strerror((int)-n));
 	if (out->failed)
 		return sft_fail(err, ENOMEM, "no memory for the index");
 	if (out->len > SFT_HEADER_MAX)

@@ -1,4 +1,5 @@
 /* peek.c - are edits staged, and where: without locking or changing anything */
+#include "io.h"
 #include "path.h"
 #include "staging.h"
 
@@ -74,7 +75,7 @@ int staging_read_marker(int dir, const char *place, char **out, struct sft_error
 		return fd == -ENOENT ? 0
 				     : sft_fail(err, -fd, "%s/" STAGING_MARKER ": %s", place,
 						strerror(-fd));
-	n = TEMP_FAILURE_RETRY(read(fd, text, sizeof(text)));
+	n = io_read(fd, text, sizeof(text));
 	close(fd);
 	if (n < 2 || text[0] != '/' || text[n - 1] != '\n' || memchr(text, '\0', (size_t)n))
 		return 0;

@@ -199,7 +199,7 @@ char *staging_read_result(const struct staging *s)
 
 	if (fd < 0)
 		return NULL;
-	n = read(fd, text, RESULT_MAX);
+	n = io_read(fd, text, RESULT_MAX);
 	close(fd);
 	if (n <= 0)
 		return NULL;

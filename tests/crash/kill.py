@@ -189,7 +189,7 @@ class Run:
         if recover_at:
             crash.judge_source(self.source)
             recovery.run(BINARY, "recover", self.source, env=self.environment(recover_at, "before"))
-            crash.pending = [*pending, Edit("commit")]
+            crash.pending, crash.recovering = [*pending, Edit("commit")], True
         crash.judge(self.source)
 
 

@@ -39,7 +39,10 @@ check "a commit above the limit: nothing has changed" cmp "$T/kept" "$T/a.safete
 check_eq "still there" staged "$(tail -c +6 "$T/mnt/b" | head -c 6)"
 unmount "$T/mnt"
 mount_ended "$T/mnt" 1
-for limit in '-f 2000' '-f 0'; do
+limits=('-f 2000' '-f 0')
+# The runtime of TSan writes a file of its own before the program begins, and dies of that.
+! grep -qa __tsan_init "$SAFETENSORFS" || limits=('-f 2000')
+for limit in "${limits[@]}"; do
     with "$limit" "$SAFETENSORFS" recover "$T/a.safetensors"
     check_eq "recover, $limit: exit status ($err)" 1 "$rc"
     check "recover, $limit: nothing has changed" cmp "$T/kept" "$T/a.safetensors"

@@ -27,7 +27,8 @@
 
 static const char zeros[ZEROS_MAX];
 
-void fs_reply_text(fuse_req_t req, const struct sft_buf *text, size_t size, off_t offset)
+/* Reply with [offset, offset + size) of a text. */
+static void reply_text(fuse_req_t req, const struct sft_buf *text, size_t size, off_t offset)
 {
 	if (text->failed) {
 		fuse_reply_err(req, ENOMEM);
@@ -200,7 +201,7 @@ static void reply_generated(fuse_req_t req, struct fs *fs, uint64_t ino, size_t 
 		else
 			reply_f32(req, fs, ino, &text, size, (uint64_t)offset);
 	} else if (fs_node_text(fs, ino, &text)) {
-		fs_reply_text(req, &text, size, offset);
+		reply_text(req, &text, size, offset);
 	} else {
 		fuse_reply_buf(req, NULL, 0);
 	}
@@ -252,7 +253,7 @@ static void read_text(fuse_req_t req, const struct fs_handle *h, size_t size, of
 		size_t left = h->text.len - (size_t)offset;
 		sft_buf_add(&piece, h->text.data + offset, left < size ? left : size);
 	}
-	fs_reply_text(req, &piece, size, 0);
+	reply_text(req, &piece, size, 0);
 	sft_buf_free(&piece);
 }
 

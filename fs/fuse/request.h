@@ -27,9 +27,6 @@ static inline struct fs_handle *handle_of(const struct fuse_file_info *fi)
 /* Fill a reply to LOOKUP and its kin. 0 or -errno. Under `lock`. (op_lookup.c) */
 int fs_entry_param(struct fs *fs, uint64_t ino, struct fuse_entry_param *e);
 
-/* Reply with [offset, offset + size) of a text. (op_read.c) */
-void fs_reply_text(fuse_req_t req, const struct sft_buf *text, size_t size, off_t offset);
-
 /* ---- init.c ---- */
 
 void fs_op_init(void *userdata, struct fuse_conn_info *conn);

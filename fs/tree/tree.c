@@ -393,18 +393,6 @@ void tree_relocate(struct tree *tree, uint32_t entry, uint32_t parent, struct tr
 	dir_add(tree, entry);
 }
 
-int tree_move(struct tree *tree, uint32_t entry, uint32_t parent, const char *file_name, size_t len,
-	      uint8_t flags)
-{
-	struct tree_room room; /* may be the entry's own old name */
-	int ret = tree_reserve(tree, file_name, len, &room);
-
-	if (ret)
-		return ret;
-	tree_place(tree, entry, parent, &room, flags);
-	return 0;
-}
-
 void tree_set_flags(struct tree *tree, uint32_t entry, uint8_t flags)
 {
 	struct tree_entry *e = &tree->nodes[entry].e;

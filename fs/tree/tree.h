@@ -149,15 +149,9 @@ int tree_add(struct tree *tree, uint32_t parent, const char *file_name, size_t l
 	     uint32_t id, uint32_t *entry);
 /* The entry can still be read by its number. A directory has to be empty. */
 void tree_remove(struct tree *tree, uint32_t entry);
-/*
- * Move and rename; a directory takes what is in it along. The target name is free, and not inside
- * the directory itself. `flags` as for tree_set_flags(). ENOMEM, ENOSPC.
- */
-int tree_move(struct tree *tree, uint32_t entry, uint32_t parent, const char *file_name, size_t len,
-	      uint8_t flags);
 
 /*
- * The same in two halves, for who must not fail once something else has been changed: get what
+ * Changes in two halves, for who must not fail once something else has been changed: get what
  * tree_put() or tree_place() will take for a file name. There is room for one entry at a time.
  * ENOMEM, ENOSPC. Free with tree_room_free(), which is safe after its use and on zeros.
  */
@@ -170,7 +164,8 @@ void tree_room_free(struct tree_room *room);
 /* As tree_add(); the number that the entry gets is tree_count(). */
 uint32_t tree_put(struct tree *tree, uint32_t parent, struct tree_room *room, uint8_t flags,
 		  uint32_t id);
-/* As tree_move(). */
+/* Move and rename; a directory takes what is in it along. The target name is free (or the entry's
+ * own), and not inside the directory itself. `flags` as for tree_set_flags(). */
 void tree_place(struct tree *tree, uint32_t entry, uint32_t parent, struct tree_room *room,
 		uint8_t flags);
 

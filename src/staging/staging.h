@@ -59,11 +59,6 @@ struct staging {
 
 /* ---- trust.c ---- */
 
-/*
- * EPERM, naming the owner, unless what is open is of that type (S_IFREG, S_IFDIR), belongs to the
- * effective user, and nobody else may write to it. `name`: in the directory; NULL for itself.
- */
-int trust_fd(int fd, mode_t type, const char *dir, const char *name, struct sft_error *err);
 /* Open a directory, or a file in one, that is to be trusted: the descriptor. -errno, with nothing
  * in `err` where it is just not there or cannot be opened. Never waits. */
 int trust_open_dir(const char *path, bool follow, struct sft_error *err);

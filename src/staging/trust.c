@@ -23,7 +23,11 @@ static int refuse(const char *dir, const char *name, struct sft_error *err, cons
 			name ? "/" : "", name ? name : "", how);
 }
 
-int trust_fd(int fd, mode_t type, const char *dir, const char *name, struct sft_error *err)
+/*
+ * EPERM, naming the owner, unless what is open is of that type (S_IFREG, S_IFDIR), belongs to the
+ * effective user, and nobody else may write to it. `name`: in the directory; NULL for itself.
+ */
+static int trust_fd(int fd, mode_t type, const char *dir, const char *name, struct sft_error *err)
 {
 	struct stat st;
 	char how[80];

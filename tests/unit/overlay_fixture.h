@@ -167,4 +167,18 @@ static inline void overlay_big_checkpoint(const char *path, const uint64_t *size
 	overlay_big_shard(path, 0, sizes, count, sparse);
 }
 
+/* Open, describe, close; malloced, or NULL if it is refused. */
+static inline char *describe_source(const char *source, struct sft_error *err)
+{
+	const struct sft_overlay_options options = { 0 };
+	struct sft_overlay *ov;
+	char *shows;
+
+	if (sft_overlay_open(source, &options, &ov, err) < 0)
+		return NULL;
+	shows = overlay_describe(ov);
+	sft_overlay_free(ov);
+	return shows;
+}
+
 #endif

@@ -31,20 +31,6 @@ static const char *const steps[] = {
 static const size_t lengths[] = { 3, 14, 21 };
 #define STEP_COUNT (sizeof(steps) / sizeof(*steps))
 
-/* Open, describe, close; NULL where it is refused. */
-static char *describe_source(const char *source, struct sft_error *err)
-{
-	const struct sft_overlay_options options = { 0 };
-	struct sft_overlay *ov;
-	char *shows;
-
-	if (sft_overlay_open(source, &options, &ov, err) < 0)
-		return NULL;
-	shows = overlay_describe(ov);
-	sft_overlay_free(ov);
-	return shows;
-}
-
 struct recording {
 	struct overlay_place place;
 	char *journal_path, *blocks_path;

@@ -5,20 +5,6 @@
 
 #define ONE "b F32 2 0102030405060708; a U8 3 aabbcc; @k=v"
 
-/* Open, describe, close; NULL where it is refused. */
-static char *describe_source(const char *source, struct sft_error *err)
-{
-	const struct sft_overlay_options options = { 0 };
-	struct sft_overlay *ov;
-	char *shows;
-
-	if (sft_overlay_open(source, &options, &ov, err) < 0)
-		return NULL;
-	shows = overlay_describe(ov);
-	sft_overlay_free(ov);
-	return shows;
-}
-
 static struct prepared_target target_of(const struct sft_overlay *ov)
 {
 	return (struct prepared_target){

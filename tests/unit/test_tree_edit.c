@@ -27,7 +27,11 @@ static uint32_t add(struct tree *tree, uint32_t parent, const char *name, uint8_
 static void move(struct tree *tree, uint32_t entry, uint32_t parent, const char *name,
 		 uint8_t flags)
 {
-	assert_int_equal(tree_move(tree, entry, parent, name, strlen(name), flags), 0);
+	struct tree_room room;
+
+	assert_int_equal(tree_reserve(tree, name, strlen(name), &room), 0);
+	tree_place(tree, entry, parent, &room, flags);
+	tree_room_free(&room);
 }
 
 static void assert_paths(struct tree *tree, const char *expected)
@@ -276,7 +280,8 @@ static void a_change_without_memory_changes_nothing(void **state)
 		tree_set_flags(f.tree, TREE_ROOT, 0); /* forget the listing */
 	}
 	counting_fail(1);
-	assert_int_equal(tree_move(f.tree, 1, TREE_ROOT, "b", 1, 0), -ENOMEM);
+	struct tree_room room;
+	assert_int_equal(tree_reserve(f.tree, "b", 1, &room), -ENOMEM);
 	counting_fail(0);
 	assert_paths(f.tree, "a a.json");
 	fixture_free(&f);
